@@ -1,0 +1,2 @@
+//! The `trocar` command.
+fn main() {}

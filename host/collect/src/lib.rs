@@ -1,0 +1,1 @@
+//! Ring bytes to events, shards to maps, counters to statistics.

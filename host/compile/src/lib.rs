@@ -1,0 +1,1 @@
+//! Verify a module, derive its capabilities, precompile it, cache the code.

@@ -1,0 +1,1 @@
+//! Tracee, remote memory, remote system calls, loading the agent, patching, detaching.

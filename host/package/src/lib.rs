@@ -1,0 +1,1 @@
+//! Probe packages: the manifest, in probe.toml and in the module.

@@ -1,0 +1,3 @@
+//! One attachment's life, from request to receipt.
+
+pub mod reply;

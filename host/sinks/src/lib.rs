@@ -1,0 +1,1 @@
+//! Where output goes: tables and JSON lines.

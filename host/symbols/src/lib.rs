@@ -1,0 +1,1 @@
+//! Names and addresses: ELF symbols, function ranges, Go tables, demangling, points.

@@ -1,0 +1,149 @@
+//! The control block: what the host tells the agent before the first hit, in memory private to the target.
+//!
+//! The host writes it through `/proc/PID/mem` while the agent is not yet reachable from any site; the
+//! agent only reads it, except for the fields under "answers". Addresses are addresses in the target.
+
+/// First word of the control block, so that a wrong pointer is found at once.
+pub const MAGIC: u64 = 0x7261_636f_7274_0001;
+
+/// Most bytes of a message that the agent leaves in the control block.
+pub const MESSAGE_BYTES: usize = 240;
+
+/// What the host asks of `agent_entry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Op {
+    /// Create the engine, load the module, prepare the instance.
+    Init = 0,
+    /// Create `contexts_wanted` more contexts and hand them to the pool.
+    Fill = 1,
+    /// Unmap every region the agent mapped for itself (contexts, stacks, memories).
+    Release = 2,
+}
+
+/// Facts about the target that change how a hit runs.
+pub mod flags {
+    /// `fs:0` holds the thread pointer itself (glibc, musl): proven by the host for every thread.
+    pub const FS0_SELF: u32 = 1 << 0;
+    /// Never run on the thread's own stack (goroutines).
+    pub const ALWAYS_SWITCH: u32 = 1 << 1;
+    /// Never leave the thread's own stack (a collector that scans stacks of threads it stopped by signal).
+    pub const NEVER_SWITCH: u32 = 1 << 2;
+    /// System calls other than those the target makes itself are not to be made (seccomp).
+    pub const NO_SYSCALLS: u32 = 1 << 3;
+    /// Arguments are passed as Go's ABIInternal does (rax, rbx, rcx, rdi, rsi, r8, r9, r10, r11).
+    pub const GO_ARGUMENTS: u32 = 1 << 4;
+    /// `process_vm_readv` may be called (a filter that forbids it makes every `read` an error code).
+    pub const MAY_READ: u32 = 1 << 5;
+}
+
+/// The control block.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Control {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// Bits of [`flags`].
+    pub flags: u32,
+    /// Process id of the target in its own pid namespace.
+    pub pid: u32,
+    /// Number of entries at `sites`.
+    pub site_count: u32,
+    /// Address of `[Site; site_count]`.
+    pub sites: u64,
+    /// Address of the shared memory, and its length in bytes.
+    pub shared: u64,
+    /// Length of the shared memory in bytes.
+    pub shared_len: u64,
+    /// Address of `[u64; gate_count]`: the addresses of the gate words.
+    pub gates: u64,
+    /// Number of gate words, one for each block of trampolines.
+    pub gate_count: u32,
+    /// Contexts that `Op::Fill` creates.
+    pub contexts_wanted: u32,
+    /// Most contexts that may ever exist; the shared memory has room for that many.
+    pub context_capacity: u32,
+    /// Bytes of spare stack for each context, without its guard page.
+    pub spare_stack: u32,
+    /// The probe.
+    pub probe: Probe,
+    /// Address and length of the agent's own heap for `Init` (engine, module, linker).
+    pub heap: u64,
+    /// Length of that heap in bytes.
+    pub heap_len: u64,
+    /// Answers: address of the thread table, [`crate::hit::ThreadSlot`] × `table_len`.
+    pub table: u64,
+    /// Answers: number of slots in the thread table, a power of two.
+    pub table_len: u32,
+    /// Answers: number of contexts that exist.
+    pub contexts: u32,
+    /// Answers: address of `[u64; context_capacity]`, the addresses of the contexts
+    /// ([`crate::hit::ContextHead`] at the start of each).
+    pub context_list: u64,
+    /// Answers: bytes used of `message`.
+    pub message_len: u32,
+    /// Keeps the layout free of holes.
+    pub reserved: u32,
+    /// Answers: why an operation failed, UTF-8.
+    pub message: [u8; MESSAGE_BYTES],
+}
+
+/// The probe of a session, as the agent needs it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Probe {
+    /// Address of the precompiled module (page aligned, readable and executable, never writable).
+    pub module: u64,
+    /// Length of the precompiled module in bytes.
+    pub module_len: u64,
+    /// Fuel that each hit gets.
+    pub fuel: u64,
+    /// Most bytes of linear memory of an instance.
+    pub memory_max: u64,
+    /// Address of `[MapSpec; map_count]` ([`crate::map::MapSpec`]).
+    pub maps: u64,
+    /// Number of maps.
+    pub map_count: u32,
+    /// Number of handlers.
+    pub handler_count: u32,
+    /// Address of the handlers' export names, each NUL-terminated, one after another.
+    pub handlers: u64,
+    /// Length of those names in bytes, terminators included.
+    pub handlers_len: u64,
+    /// Address of `[u64; param_count]`: integer parameters, or `offset << 32 | length` into `strings`.
+    pub params: u64,
+    /// Number of parameters.
+    pub param_count: u32,
+    /// Traps and out-of-fuel hits after which the probe is quarantined.
+    pub trap_limit: u32,
+    /// Address of the bytes that string parameters point into.
+    pub strings: u64,
+    /// Length of those bytes.
+    pub strings_len: u64,
+}
+
+/// A site as the agent needs it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Site {
+    /// Address of the instruction.
+    pub address: u64,
+    /// Which handler of the probe runs here.
+    pub handler: u32,
+    /// Bits of [`site_flags`].
+    pub flags: u32,
+}
+
+/// Facts about a site.
+pub mod site_flags {
+    /// The trampoline lowered the stack pointer by [`crate::hit::RED_ZONE`] before it pushed.
+    pub const RED_ZONE_SKIPPED: u32 = 1 << 0;
+    /// The probe uses floating point here: MXCSR is set to its default for the hit and put back.
+    pub const FLOATS: u32 = 1 << 1;
+}
+
+const _: () = assert!(size_of::<Site>() == 16);
+const _: () = assert!(size_of::<Probe>() == 96);
+const _: () = assert!(size_of::<Control>() == 72 + 96 + 48 + MESSAGE_BYTES);

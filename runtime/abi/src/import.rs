@@ -1,0 +1,232 @@
+//! The host calls that a probe may import from module `trocar`: the probe ABI's one table.
+//!
+//! The host verifies a module against it, the sandbox links exactly these, and tests compare the Rust SDK,
+//! the C header and `PROBE-ABI.md` with it. A probe's capabilities are derived from the calls it imports.
+
+/// Type of a parameter or result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ty {
+    /// 32-bit integer.
+    I32,
+    /// 64-bit integer.
+    I64,
+}
+
+/// What a host call lets a probe do. Ordered by how much it gives away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// Read its own parameters.
+    Params,
+    /// Keep counters, histograms and hash maps.
+    Maps,
+    /// Write records into the ring.
+    Emit,
+    /// Write log lines.
+    Log,
+    /// Know the thread, the processor and the site.
+    Thread,
+    /// Read the clock.
+    Time,
+    /// See registers and arguments.
+    Registers,
+    /// Read the target's memory.
+    Memory,
+}
+
+impl Capability {
+    /// The name in policies and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Params => "params",
+            Self::Maps => "maps",
+            Self::Emit => "emit",
+            Self::Log => "log",
+            Self::Thread => "thread",
+            Self::Time => "time",
+            Self::Registers => "registers",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// A host call.
+#[derive(Clone, Copy, Debug)]
+pub struct Import {
+    /// Name of the import.
+    pub name: &'static str,
+    /// Parameters.
+    pub params: &'static [Ty],
+    /// Result, if there is one.
+    pub result: Option<Ty>,
+    /// What it lets the probe do.
+    pub capability: Capability,
+    /// Most system calls that one call makes.
+    pub system_calls: u32,
+    /// Fuel charged besides the call itself, for the work it causes.
+    pub fuel: u64,
+    /// What it does, in one line.
+    pub about: &'static str,
+}
+
+/// The module that all of them are imported from.
+pub const MODULE: &str = "trocar";
+
+/// The name that is reserved in v1: a module that imports it is refused.
+pub const RESERVED: &str = "override";
+
+use Capability as C;
+use Ty::{I32, I64};
+
+/// Every host call of ABI v1, sorted by name.
+pub const IMPORTS: &[Import] = &[
+    import(
+        "arg",
+        &[I32],
+        Some(I64),
+        C::Registers,
+        0,
+        0,
+        "integer argument n of the call, counted from zero; zero past the registers",
+    ),
+    import(
+        "counter_add",
+        &[I32, I32, I64],
+        None,
+        C::Maps,
+        0,
+        0,
+        "adds to entry i of counter map m; traps if there is no such entry",
+    ),
+    import("cpu", &[], Some(I32), C::Thread, 0, 0, "number of the processor"),
+    import(
+        "emit",
+        &[I32, I32, I32],
+        None,
+        C::Emit,
+        0,
+        40,
+        "writes an event of schema s with len payload bytes at ptr",
+    ),
+    import(
+        "hash_add",
+        &[I32, I32, I32, I64],
+        Some(I32),
+        C::Maps,
+        0,
+        40,
+        "adds to the value of the key of len bytes at ptr in hash map m; 0, or ENOSPC when the table is full",
+    ),
+    import(
+        "hash_get",
+        &[I32, I32, I32],
+        Some(I64),
+        C::Maps,
+        0,
+        40,
+        "value of the key of len bytes at ptr in this thread's shard of hash map m; zero if absent",
+    ),
+    import(
+        "hash_set",
+        &[I32, I32, I32, I64],
+        Some(I32),
+        C::Maps,
+        0,
+        40,
+        "sets the value of the key in this thread's shard of hash map m; 0 or ENOSPC",
+    ),
+    import(
+        "hist_add",
+        &[I32, I32, I64],
+        None,
+        C::Maps,
+        0,
+        0,
+        "adds an unsigned value to entry i of log2-histogram map m",
+    ),
+    import(
+        "log",
+        &[I32, I32, I32],
+        None,
+        C::Log,
+        0,
+        40,
+        "writes a log line of level (0 error, 1 warn, 2 info, 3 debug, 4 trace), len bytes of text at ptr",
+    ),
+    import("param", &[I32], Some(I64), C::Params, 0, 0, "value of integer parameter n"),
+    import(
+        "param_str",
+        &[I32, I32, I32],
+        Some(I32),
+        C::Params,
+        0,
+        10,
+        "copies string parameter n to ptr, at most len bytes; its whole length",
+    ),
+    import(
+        "read",
+        &[I64, I32, I32],
+        Some(I32),
+        C::Memory,
+        1,
+        2000,
+        "copies len bytes at the target's address to ptr; 0, or EFAULT if any byte is not readable",
+    ),
+    import(
+        "read_str",
+        &[I64, I32, I32],
+        Some(I32),
+        C::Memory,
+        2,
+        2000,
+        "copies a NUL-terminated string at the target's address to ptr, at most len bytes; its length without NUL, or EFAULT",
+    ),
+    import("reg", &[I32], Some(I64), C::Registers, 0, 0, "register by DWARF number (0 rax … 7 rsp … 16 rip)"),
+    import(
+        "ret",
+        &[],
+        Some(I64),
+        C::Registers,
+        0,
+        0,
+        "integer result register rax, meaningful where a function returns",
+    ),
+    import("site", &[], Some(I32), C::Thread, 0, 0, "index of the site in this session"),
+    import("tid", &[], Some(I32), C::Thread, 0, 0, "kernel's id of the thread, zero if unknown"),
+    import("time_ns", &[], Some(I64), C::Time, 0, 20, "nanoseconds of CLOCK_MONOTONIC"),
+];
+
+#[expect(clippy::too_many_arguments, reason = "a row of the table above, read as a table")]
+const fn import(
+    name: &'static str,
+    params: &'static [Ty],
+    result: Option<Ty>,
+    capability: Capability,
+    system_calls: u32,
+    fuel: u64,
+    about: &'static str,
+) -> Import {
+    Import { name, params, result, capability, system_calls, fuel, about }
+}
+
+/// The host call of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Import> {
+    IMPORTS.iter().find(|i| i.name == name)
+}
+
+/// Error codes of host calls, negative as in the kernel.
+pub mod errno {
+    /// The address is not readable.
+    pub const EFAULT: i32 = -14;
+    /// There is no room.
+    pub const ENOSPC: i32 = -28;
+    /// Reading is not allowed in this target (a seccomp filter forbids it).
+    pub const EPERM: i32 = -1;
+}
+
+/// Name of the handler of a module without a manifest, and of a point that names none.
+pub const DEFAULT_HANDLER: &str = "on_hit";
+
+/// Custom section that holds the manifest.
+pub const MANIFEST_SECTION: &str = "trocar.manifest";

@@ -1,0 +1,1 @@
+//! Bytes in, bytes out: decode, relocate, plan a site, encode its trampoline, match it back.

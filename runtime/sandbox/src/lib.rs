@@ -1,0 +1,1 @@
+//! One engine configuration for both sides; instance, entry, host calls, traps.
