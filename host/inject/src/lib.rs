@@ -1,1 +1,31 @@
-//! Tracee, remote memory, remote system calls, loading the agent, patching, detaching.
+//! The engine's hand in the target: tracee, remote memory, remote system calls, loading the agent, patching, detaching.
+//!
+//! `Attachment::attach` turns an [`AttachPlan`] (made elsewhere, from symbols and the planner) into a live probe;
+//! `Attachment::detach` takes it away and proves it. Ptrace is held only inside a transaction, for some hundred
+//! microseconds. The crate does not know what a point, a policy or an event is.
+
+mod arm;
+mod attachment;
+mod borrow;
+mod detach;
+mod image;
+mod keeper;
+mod load;
+mod memory;
+mod plain;
+mod ptrace;
+mod region;
+mod request;
+mod stop;
+mod threads;
+mod ticks;
+mod tracer;
+
+pub use attachment::{Attachment, Detached};
+pub use image::AGENT_IMAGE;
+pub use memory::{RemoteAddress, RemoteMemory};
+pub use ticks::Ticks;
+pub use request::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Stops};
+
+/// The kind of the failure that says "a thread did not stop in time": worth another try.
+const BUSY: trocar_target::FailureKind = trocar_target::FailureKind::NothingPatched;

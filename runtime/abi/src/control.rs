@@ -17,8 +17,6 @@ pub enum Op {
     Init = 0,
     /// Create `contexts_wanted` more contexts and hand them to the pool.
     Fill = 1,
-    /// Unmap every region the agent mapped for itself (contexts, stacks, memories).
-    Release = 2,
 }
 
 /// Facts about the target that change how a hit runs.
@@ -82,6 +80,18 @@ pub struct Control {
     /// Answers: address of `[u64; context_capacity]`, the addresses of the contexts
     /// ([`crate::hit::ContextHead`] at the start of each).
     pub context_list: u64,
+    /// Address of the region for contexts: `context_capacity` times [`context_stride`] bytes.
+    pub region: u64,
+    /// Address of `__vdso_clock_gettime` in the target, zero if it has none.
+    pub clock_gettime: u64,
+    /// Sizes of the shared memory.
+    pub layout: crate::shared::Layout,
+    /// Answers: address that trampolines call.
+    pub hit_entry: u64,
+    /// Answers: set last, when the operation is over and the borrowed thread waits to be given back.
+    pub done: u32,
+    /// Answers: zero, or the operation failed and `message` says why.
+    pub failed: u32,
     /// Answers: bytes used of `message`.
     pub message_len: u32,
     /// Keeps the layout free of holes.
@@ -136,6 +146,19 @@ pub struct Site {
     pub flags: u32,
 }
 
+/// Bytes of a context's own heap: store, instance, tables, and the error values of traps.
+pub const CONTEXT_HEAP: u64 = 256 << 10;
+
+/// Bytes of one context's part of the region.
+///
+/// ```text
+/// guard page │ spare stack │ context, then its heap │ linear memory
+/// ```
+#[must_use]
+pub const fn context_stride(spare_stack: u32, memory_max: u64) -> u64 {
+    crate::PAGE + crate::round_up(spare_stack as u64, crate::PAGE) + CONTEXT_HEAP + crate::round_up(memory_max, crate::PAGE)
+}
+
 /// Facts about a site.
 pub mod site_flags {
     /// The trampoline lowered the stack pointer by [`crate::hit::RED_ZONE`] before it pushed.
@@ -146,4 +169,4 @@ pub mod site_flags {
 
 const _: () = assert!(size_of::<Site>() == 16);
 const _: () = assert!(size_of::<Probe>() == 96);
-const _: () = assert!(size_of::<Control>() == 72 + 96 + 48 + MESSAGE_BYTES);
+const _: () = assert!(size_of::<Control>() == 72 + 96 + 40 + 16 + 24 + 24 + MESSAGE_BYTES);

@@ -141,6 +141,16 @@ pub struct ThreadSlot {
     pub context: u64,
 }
 
+/// First slot of the thread table to look at for a thread pointer; `len` is a power of two. Thread pointers are
+/// page- or cache-line-aligned, so the product's high bits are taken.
+#[must_use]
+pub const fn first_slot(thread_pointer: u64, len: u32) -> u32 {
+    let mixed = thread_pointer.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    #[expect(clippy::cast_possible_truncation, reason = "the shift leaves 32 bits")]
+    let mixed = mixed as u32;
+    mixed & (len - 1)
+}
+
 /// Head of a context: the part that the host reads and writes in the target's private memory.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]

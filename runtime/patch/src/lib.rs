@@ -1,1 +1,50 @@
-//! Bytes in, bytes out: decode, relocate, plan a site, encode its trampoline, match it back.
+//! Bytes in, bytes out: decode a module's text, plan a site, encode its trampoline, match it back.
+//!
+//! The way through this crate, for x86-64 and System V or Go code:
+//!
+//! ```text
+//! Image (what the host knows of one ELF module, in link-time addresses)
+//!   └─ Analysis::new          decode the whole text once; where can control arrive?
+//!        └─ Analysis::plan    one address → SitePlan (rung, window) or Refusal (reason, address)
+//!             └─ Template::make   lay the trampoline out, part by part, with named parts
+//!                  └─ Template::emit   bytes; fails only where an address is out of reach
+//!                       └─ Trampoline   what to write where, and how to move threads in and out
+//! ```
+//!
+//! It relies on what the host says about the module being true (function starts, entries, ranges never to
+//! be touched). It knows nothing of processes: it reads no file, writes no memory, and does not decide when
+//! a site may be written.
+//!
+//! # INVARIANT (closed window)
+//! A planned site overwrites the five bytes at its address and nothing else. **No transfer of control can
+//! arrive at an address strictly inside those five bytes**, save that of a thread which was already
+//! between two instructions of the window when the site was written (the host moves it to its twin).
+//! `window.rs` says which ways of arriving there are, and how each is excluded.
+#![forbid(unsafe_code)]
+
+mod analysis;
+mod go;
+mod image;
+mod instruction;
+mod marks;
+mod plan;
+mod recognise;
+mod refusal;
+mod relocate;
+mod sweep;
+mod tables;
+mod template;
+mod trampoline;
+mod window;
+
+pub use analysis::{Analysis, Statistics};
+pub use go::{GO_STACK_ROOM, GoSource};
+pub use image::{FunctionRange, Image, Segment};
+pub use plan::{HitPosition, Notes, Rung, SitePlan};
+pub use recognise::{Recognised, recognise};
+pub use refusal::{Reason, Refusal, foreign_patch};
+pub use template::{Part, Placement, Template};
+pub use trampoline::Trampoline;
+
+/// Bytes that a site overwrites: `jmp rel32`.
+pub const JUMP: usize = 5;

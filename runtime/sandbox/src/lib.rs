@@ -1,1 +1,19 @@
-//! One engine configuration for both sides; instance, entry, host calls, traps.
+//! The sandbox: one engine configuration for both sides, a probe's instance, its entry, host calls, traps.
+//!
+//! The agent runs probes with it inside the target; `trocar test` runs them with it outside, against made-up
+//! hits. So what a probe sees is the same code in both places. It relies on memory that its creator provides
+//! (maps and ring, [`Env`]); it does not know how that memory is shared, nor how a hit came about.
+#![no_std]
+
+extern crate alloc;
+
+mod config;
+mod hash;
+mod host_call;
+mod instance;
+mod maps;
+
+pub use config::configure;
+pub use host_call::{HostCallError, link};
+pub use instance::{Env, Hit, Instance, Loaded, Outcome, State, Target};
+pub use maps::Maps;

@@ -1,0 +1,97 @@
+//! Counters of a site, summed; and the probe's state.
+//!
+//! A site's counters are read while the target counts on: within one thread they may be a hit apart.
+
+use std::mem::offset_of;
+
+use trocar_abi::loss::{LOSSES, Loss};
+use trocar_abi::shared::{ProbeState, SiteStats, TrapCode};
+use trocar_ring::SharedView;
+
+/// Counters of one site over all threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteTotals {
+    /// Hits that came.
+    pub hits: u64,
+    /// Hits whose handler ran to its end and whose records all went out.
+    pub executed: u64,
+    /// Hits whose handler answered that its condition does not hold.
+    pub condition_false: u64,
+    /// Losses by reason, in the order of [`Loss::ALL`].
+    pub losses: [u64; LOSSES],
+    /// Time-stamp counter ticks of the hits that were timed.
+    pub ticks: u64,
+    /// Number of hits that were timed.
+    pub timed: u64,
+    /// Ticks of the fastest timed hit; zero if none was.
+    pub ticks_min: u32,
+}
+
+/// State of the probe in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeStatus {
+    /// Armed, suspended, quarantined or disarmed.
+    pub state: ProbeState,
+    /// Traps and out-of-fuel hits so far.
+    pub traps: u32,
+    /// Why the last one trapped.
+    pub trap_code: TrapCode,
+    /// Where.
+    pub trap_site: u32,
+    /// In which thread, zero if unknown.
+    pub trap_tid: u32,
+    /// Contexts that threads have claimed.
+    pub claimed: u32,
+}
+
+impl SiteTotals {
+    /// The losses that happened, by name.
+    pub fn losses_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Loss::ALL.into_iter().zip(self.losses).filter(|(_, n)| *n > 0).map(|(loss, n)| (loss.name(), n))
+    }
+
+    /// All losses together.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.losses.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// Hits whose outcome is known: executed, condition false, or lost.
+    #[must_use]
+    pub fn accounted(&self) -> u64 {
+        self.executed.saturating_add(self.condition_false).saturating_add(self.lost())
+    }
+
+    /// The same with `hits` set to the hits whose outcome is known, so that a report of a running target adds
+    /// up. Once the target's sites are closed `hits` equals that sum anyway; then use the totals as they are.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        self.hits = self.accounted();
+        self
+    }
+
+    /// Mean ticks of the timed hits; `None` if none was timed.
+    #[must_use]
+    pub fn mean_ticks(&self) -> Option<f64> {
+        (self.timed > 0).then(|| self.ticks as f64 / self.timed as f64)
+    }
+}
+
+/// Adds the counters at `offset` of the view to `site`. Sums saturate: the numbers are the target's.
+pub(crate) fn add(site: &mut SiteTotals, view: &SharedView, offset: u64) {
+    let load = |field: usize| view.load_u64_acquire(offset + field as u64).unwrap_or(0);
+    // The outcome is counted after the hit: reading outcomes first, we see no outcome without its hit.
+    for (reason, sum) in site.losses.iter_mut().enumerate() {
+        *sum = sum.saturating_add(load(offset_of!(SiteStats, losses) + reason * 8));
+    }
+    site.executed = site.executed.saturating_add(load(offset_of!(SiteStats, executed)));
+    site.condition_false = site.condition_false.saturating_add(load(offset_of!(SiteStats, condition_false)));
+    site.hits = site.hits.saturating_add(load(offset_of!(SiteStats, hits)));
+    site.ticks = site.ticks.saturating_add(load(offset_of!(SiteStats, ticks)));
+    let timed = load(offset_of!(SiteStats, timed));
+    let (least, count) = (u32::try_from(timed >> 32).unwrap_or(u32::MAX), timed & 0xffff_ffff);
+    if count > 0 {
+        site.ticks_min = if site.timed == 0 { least } else { site.ticks_min.min(least) };
+        site.timed = site.timed.saturating_add(count);
+    }
+}

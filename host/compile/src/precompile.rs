@@ -1,0 +1,106 @@
+//! A verified module to machine code for the target, and the cache of such code.
+//!
+//! The code is for plain x86-64 (SSE2): it runs on any machine and touches no vector register that the trampoline does
+//! not save. The cache lies in the user's own cache folder, one file for each digest of module, engine and settings;
+//! a file that is not exactly what was written is ignored and made anew.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use wasmtime::{Config, Engine, OptLevel};
+
+/// What the agent's engine is called; a part of every cache key.
+const ENGINE: &str = "wasmtime 48.0.8, settings 1";
+
+/// A module's machine code.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// What the agent loads.
+    pub code: Vec<u8>,
+    /// It came from the cache.
+    pub cached: bool,
+}
+
+/// A failure of the compiler.
+#[derive(Debug, thiserror::Error)]
+#[error("the compiler refused the module: {0}")]
+pub struct CompileError(String);
+
+/// An engine with the agent's configuration that compiles for any x86-64.
+///
+/// # Errors
+/// A setting that this build of the engine does not have: a bug of ours.
+pub fn engine() -> Result<Engine, CompileError> {
+    let mut config = Config::new();
+    trocar_sandbox::configure(&mut config);
+    config.cranelift_opt_level(OptLevel::Speed);
+    config.generate_address_map(false);
+    config.native_unwind_info(false);
+    config.wasm_component_model(false);
+    config
+        .target("x86_64-unknown-linux-gnu")
+        .and_then(|config| Engine::new(config))
+        .map_err(|e| CompileError(format!("{e:#}")))
+}
+
+/// Compiles a module, or takes its code from the cache.
+///
+/// # Errors
+/// The compiler's reason.
+pub fn precompile(wasm: &[u8]) -> Result<Compiled, CompileError> {
+    let path = cache_file(wasm);
+    if let Some(code) = path.as_ref().and_then(|p| read(p)) {
+        return Ok(Compiled { code, cached: true });
+    }
+    let code = engine()?.precompile_module(wasm).map_err(|e| CompileError(format!("{e:#}")))?;
+    if let Some(path) = path {
+        // The cache is a help, not a need: a full disk must not keep a probe away.
+        let _ = write(&path, &code);
+    }
+    Ok(Compiled { code, cached: false })
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+fn cache_file(wasm: &[u8]) -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    let name: String = digest(&[ENGINE.as_bytes(), wasm]).iter().map(|b| format!("{b:02x}")).collect();
+    Some(cache.join("trocar").join(format!("{name}.cwasm")))
+}
+
+/// The code, if the file belongs to us, nobody else may write it, and its digest is right.
+fn read(path: &PathBuf) -> Option<Vec<u8>> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let own = fs::metadata("/proc/self").ok()?.uid();
+    if !metadata.is_file() || metadata.uid() != own || metadata.mode() & 0o022 != 0 {
+        return None;
+    }
+    let mut bytes = fs::read(path).ok()?;
+    let code_len = bytes.len().checked_sub(32)?;
+    let kept = bytes.split_off(code_len);
+    (digest(&[&bytes]).as_slice() == kept).then_some(bytes)
+}
+
+fn write(path: &PathBuf, code: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let folder = path.parent().unwrap_or(path);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(code)?;
+    file.write_all(&digest(&[code]))?;
+    drop(file);
+    fs::rename(unfinished, path)
+}

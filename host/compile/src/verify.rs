@@ -1,0 +1,188 @@
+//! The gate for modules: what a probe is allowed to be, and what follows from what it is.
+//!
+//! Bytes go through in this order, and the first refusal wins: format, features, inventory (sizes), imports,
+//! manifest, memory, handlers. Out comes a [`Verified`] with the capabilities that the imports imply and the
+//! cost that the code can have. It relies on `wasmparser` for validity and on `trocar_abi::import` for what
+//! there is to import. It does not compile and does not run anything, and it decides no policy.
+
+mod cost;
+mod error;
+mod features;
+mod handlers;
+mod imports;
+mod inventory;
+mod report;
+
+use trocar_abi::import::{Capability, Import};
+use trocar_package::{Manifest, ManifestError};
+
+pub use error::{Reason, VerifyError};
+use inventory::Inventory;
+
+/// Largest module in bytes.
+pub const MODULE_BYTES_MAX: usize = 4 << 20;
+/// Linear memory of an instance where neither the user nor the manifest says otherwise, in bytes (DESIGN §5).
+pub const DEFAULT_MEMORY_BYTES: u64 = (1 << 20) + (64 << 10);
+/// Bytes of a page of linear memory.
+const WASM_PAGE: u64 = 65_536;
+
+/// What the caller knows about a module besides its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Name for a module without manifest, usually that of its file; else it is `probe`.
+    pub name: Option<&'a str>,
+    /// Limit of linear memory in bytes; else what the manifest asks for, else [`DEFAULT_MEMORY_BYTES`].
+    pub memory_bytes: Option<u64>,
+}
+
+/// A handler of a verified module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handler {
+    /// Name of the export.
+    pub name: String,
+    /// Whether it answers if its condition holds: its type is `() -> (i32)` and not `() -> ()`.
+    pub returns_condition: bool,
+}
+
+/// Linear memory of a module, in pages of 64 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryPages {
+    /// Pages at the start; zero for a module without memory.
+    pub min: u64,
+    /// Most pages, if the module says.
+    pub max: Option<u64>,
+}
+
+/// A module that may be compiled. Only [`verify`] makes one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Its manifest, or the default one.
+    pub manifest: Manifest,
+    /// Whether the module itself had the manifest.
+    pub has_manifest: bool,
+    /// The host calls it imports, sorted by name.
+    pub imports: Vec<&'static Import>,
+    /// What they let it do, sorted, each once.
+    pub capabilities: Vec<Capability>,
+    /// Its handlers, in the order of the manifest.
+    pub handlers: Vec<Handler>,
+    /// Whether floats occur anywhere in its types or code.
+    pub uses_floats: bool,
+    /// Its linear memory.
+    pub memory: MemoryPages,
+    /// The limit of linear memory that it was checked against, in bytes.
+    pub memory_limit: u64,
+    /// Whether it has a start function, which runs when it is instantiated.
+    pub has_start: bool,
+    /// Whether it exports `_initialize`, to be called once before the first hit.
+    pub needs_initialize: bool,
+    /// Most system calls of one hit; `None` where a loop, recursion or indirect call makes that unknown.
+    pub system_calls_per_hit: Option<u32>,
+    /// Most system calls of any one host call that it imports.
+    pub system_calls_per_call: u32,
+    /// Upper bound of the fuel of one hit; `None` where a loop, recursion, indirect call or bulk operation
+    /// makes it unknown. Then the limit is all that bounds it.
+    pub worst_fuel: Option<u64>,
+    /// Remarks for the author, in sentences.
+    pub notes: Vec<String>,
+    /// Functions with code.
+    pub functions: usize,
+    /// The module, unchanged.
+    pub wasm: Vec<u8>,
+}
+
+/// Verifies a module with the default limits.
+///
+/// # Errors
+/// The first reason why it cannot be a probe.
+pub fn verify(wasm: &[u8]) -> Result<Verified, VerifyError> {
+    verify_with(wasm, &Options::default())
+}
+
+/// Verifies a module.
+///
+/// # Errors
+/// The first reason why it cannot be a probe.
+pub fn verify_with(wasm: &[u8], options: &Options<'_>) -> Result<Verified, VerifyError> {
+    features::check_format(wasm)?;
+    features::check_features(wasm)?;
+    let inventory = Inventory::of(wasm)?;
+    let imports = imports::check(&inventory)?;
+    let found = Manifest::from_module(wasm).map_err(manifest_error)?;
+    let has_manifest = found.is_some();
+    let manifest = found.unwrap_or_else(|| Manifest::default_for(options.name.unwrap_or("probe")));
+
+    let memory_limit = options.memory_bytes.or(manifest.limits.memory_bytes).unwrap_or(DEFAULT_MEMORY_BYTES);
+    let memory = inventory.memory.unwrap_or_default();
+    check_memory(&inventory, memory, memory_limit)?;
+    let found = handlers::find(&inventory, &manifest, has_manifest)?;
+    let cost = cost::of(&inventory, found.iter().map(|h| h.function));
+
+    let mut capabilities: Vec<Capability> = imports.iter().map(|i| i.capability).collect();
+    capabilities.sort_unstable();
+    capabilities.dedup();
+    Ok(Verified {
+        notes: report::notes(&inventory, memory),
+        manifest,
+        has_manifest,
+        capabilities,
+        handlers: found.into_iter().map(|h| h.handler).collect(),
+        uses_floats: features::uses_floats(wasm),
+        memory,
+        memory_limit,
+        has_start: inventory.has_start,
+        needs_initialize: inventory.exports_plain("_initialize"),
+        system_calls_per_hit: cost.system_calls,
+        system_calls_per_call: imports.iter().map(|i| i.system_calls).max().unwrap_or(0),
+        worst_fuel: cost.fuel,
+        functions: inventory.bodies.len(),
+        imports,
+        wasm: wasm.to_vec(),
+    })
+}
+
+fn manifest_error(e: ManifestError) -> VerifyError {
+    let reason = match e {
+        ManifestError::NewerAbi { .. } => Reason::NewerAbi,
+        ManifestError::MissingAbi
+        | ManifestError::TooLarge { .. }
+        | ManifestError::Field { .. }
+        | ManifestError::Module { .. } => Reason::Manifest,
+    };
+    VerifyError::new(reason, e.to_string()).hint(e.hint())
+}
+
+/// Host calls that take an address in linear memory. A test compares the list with the ABI's table.
+const TAKE_POINTERS: [&str; 8] =
+    ["emit", "hash_add", "hash_get", "hash_set", "log", "param_str", "read", "read_str"];
+
+fn check_memory(inventory: &Inventory<'_>, memory: MemoryPages, limit: u64) -> Result<(), VerifyError> {
+    let needs = inventory.imports.iter().find(|i| TAKE_POINTERS.contains(&i.name));
+    if let Some(import) = needs.filter(|_| !inventory.exports_memory) {
+        return Err(VerifyError::new(
+            Reason::Memory,
+            format!(
+                "the module imports `trocar.{}`, which takes addresses, but exports no memory",
+                import.name
+            ),
+        )
+        .hint("export the memory under the name `memory`; in WAT: (memory (export \"memory\") 1)"));
+    }
+    let bytes = memory.min.saturating_mul(WASM_PAGE);
+    if bytes > limit {
+        return Err(VerifyError::new(
+            Reason::Memory,
+            format!(
+                "the module starts with {} pages of memory, {bytes} bytes; the limit is {limit} bytes",
+                memory.min
+            ),
+        )
+        .hint(
+            "most of it is stack: build with a small one (Rust -Clink-arg=-zstack-size=8192, clang and zig cc \
+             -Wl,-z,stack-size=8192, zig --stack 8192, emcc -sINITIAL_MEMORY=131072), or raise the limit with \
+             --memory or `limits.memory_bytes`",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! What is in a module: its types, imports, exports, and for each function what it costs and calls. And the
+//! limits of sizes, because here everything is counted.
+//!
+//! It is made of modules that are valid, but trusts that no further than an index that is looked up.
+
+use std::collections::BTreeMap;
+
+use wasmparser::{
+    CompositeInnerType, ExternalKind, FuncType, FunctionBody, Operator, Parser, Payload, TypeRef,
+};
+
+use super::MemoryPages;
+use super::error::{Reason, VerifyError};
+
+/// Most functions, imported ones included.
+const FUNCTIONS_MAX: usize = 10_000;
+/// Most locals of one function.
+const LOCALS_MAX: u32 = 5_000;
+/// Most elements of all tables together.
+const ELEMENTS_MAX: u64 = 10_000;
+/// Most bytes of data segments together.
+const DATA_MAX: usize = 1 << 20;
+/// Most globals.
+const GLOBALS_MAX: u32 = 1_000;
+/// Most exports, and most imports.
+const NAMES_MAX: u32 = 10_000;
+
+/// An import.
+#[derive(Debug)]
+pub(super) struct Imported<'a> {
+    pub module: &'a str,
+    pub name: &'a str,
+    pub ty: TypeRef,
+}
+
+/// What the code of a function holds.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    /// Fuel of all its operators, each counted once, and one for entering it.
+    pub fuel: u64,
+    /// It has a loop.
+    pub loops: bool,
+    /// It has an operation whose cost depends on an operand (bulk memory and table operations).
+    pub bulk: bool,
+    /// It calls through a table.
+    pub indirect: bool,
+    /// How often each function is called from here, by its index.
+    pub calls: BTreeMap<u32, u32>,
+}
+
+/// A module, counted.
+#[derive(Debug, Default)]
+pub(super) struct Inventory<'a> {
+    pub types: Vec<FuncType>,
+    pub imports: Vec<Imported<'a>>,
+    /// Type of each function: imported ones, then those with code.
+    pub functions: Vec<u32>,
+    /// How many of them are imported.
+    pub imported_functions: usize,
+    pub bodies: Vec<Body>,
+    /// Exported functions: name and index.
+    pub exports: Vec<(&'a str, u32)>,
+    pub memory: Option<MemoryPages>,
+    pub exports_memory: bool,
+    pub has_start: bool,
+}
+
+impl<'a> Inventory<'a> {
+    /// Counts a module.
+    pub fn of(wasm: &'a [u8]) -> Result<Self, VerifyError> {
+        let mut inventory = Self::default();
+        for payload in Parser::new(0).parse_all(wasm) {
+            inventory.take(payload.map_err(malformed)?)?;
+        }
+        Ok(inventory)
+    }
+
+    /// The type of a function by its index.
+    pub fn function_type(&self, index: u32) -> Option<&FuncType> {
+        self.types.get(*self.functions.get(index as usize)? as usize)
+    }
+
+    /// Whether a function of type `() -> ()` is exported under this name.
+    pub fn exports_plain(&self, name: &str) -> bool {
+        self.exports.iter().any(|(n, index)| {
+            *n == name
+                && self.function_type(*index).is_some_and(|t| t.params().is_empty() && t.results().is_empty())
+        })
+    }
+
+    fn take(&mut self, payload: Payload<'a>) -> Result<(), VerifyError> {
+        match payload {
+            Payload::TypeSection(section) => {
+                for group in section {
+                    for ty in group.map_err(malformed)?.types() {
+                        match &ty.composite_type.inner {
+                            CompositeInnerType::Func(f) => self.types.push(f.clone()),
+                            CompositeInnerType::Array(_)
+                            | CompositeInnerType::Struct(_)
+                            | CompositeInnerType::Cont(_) => {
+                                return Err(unexpected("a type that is no function"));
+                            }
+                        }
+                    }
+                }
+            }
+            Payload::ImportSection(section) => {
+                limit("imports", section.count().into(), NAMES_MAX.into(), "")?;
+                for import in section.into_imports() {
+                    let import = import.map_err(malformed)?;
+                    if let TypeRef::Func(ty) = import.ty {
+                        self.functions.push(ty);
+                        self.imported_functions += 1;
+                    }
+                    self.imports.push(Imported { module: import.module, name: import.name, ty: import.ty });
+                }
+            }
+            Payload::FunctionSection(section) => {
+                let total = self.functions.len() as u64 + u64::from(section.count());
+                limit(
+                    "functions",
+                    total,
+                    FUNCTIONS_MAX as u64,
+                    "; link with --gc-sections and strip what is unused",
+                )?;
+                for ty in section {
+                    self.functions.push(ty.map_err(malformed)?);
+                }
+            }
+            Payload::TableSection(section) => {
+                let mut elements = 0u64;
+                for table in section {
+                    elements = elements.saturating_add(table.map_err(malformed)?.ty.initial);
+                }
+                limit("table elements", elements, ELEMENTS_MAX, "")?;
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory.map_err(malformed)?;
+                    self.memory = Some(MemoryPages { min: memory.initial, max: memory.maximum });
+                }
+            }
+            Payload::GlobalSection(section) => {
+                limit("globals", section.count().into(), GLOBALS_MAX.into(), "")?;
+            }
+            Payload::ExportSection(section) => {
+                limit("exports", section.count().into(), NAMES_MAX.into(), "")?;
+                for export in section {
+                    let export = export.map_err(malformed)?;
+                    match export.kind {
+                        ExternalKind::Func | ExternalKind::FuncExact => {
+                            self.exports.push((export.name, export.index));
+                        }
+                        ExternalKind::Memory => self.exports_memory |= export.name == "memory",
+                        // Tables and globals are exported by many compilers, and are of no use to us.
+                        ExternalKind::Table | ExternalKind::Global | ExternalKind::Tag => {}
+                    }
+                }
+            }
+            Payload::StartSection { .. } => self.has_start = true,
+            Payload::DataSection(section) => {
+                let mut bytes = 0usize;
+                for data in section {
+                    bytes = bytes.saturating_add(data.map_err(malformed)?.data.len());
+                }
+                limit("bytes of data", bytes as u64, DATA_MAX as u64, "")?;
+            }
+            Payload::CodeSectionEntry(body) => self.bodies.push(count(&body)?),
+            // Element segments are bounded by the module's size, as is everything that is not counted.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Counts a function.
+fn count(body: &FunctionBody<'_>) -> Result<Body, VerifyError> {
+    let mut locals = 0u32;
+    for group in body.get_locals_reader().map_err(malformed)? {
+        let (n, _) = group.map_err(malformed)?;
+        locals = locals.saturating_add(n);
+    }
+    limit("locals in one function", locals.into(), LOCALS_MAX.into(), "; build it with optimization")?;
+    let mut counted = Body { fuel: 1, ..Body::default() };
+    for operator in body.get_operators_reader().map_err(malformed)? {
+        let operator = operator.map_err(malformed)?;
+        counted.fuel = counted.fuel.saturating_add(fuel(&operator));
+        match operator {
+            Operator::Loop { .. } => counted.loops = true,
+            Operator::Call { function_index } => *counted.calls.entry(function_index).or_default() += 1,
+            Operator::CallIndirect { .. } => counted.indirect = true,
+            Operator::MemoryCopy { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableInit { .. } => counted.bulk = true,
+            _ => {}
+        }
+    }
+    Ok(counted)
+}
+
+/// Fuel of an operator as wasmtime 48 charges it by default (`wasmtime-environ`, `default_operator_cost`).
+const fn fuel(operator: &Operator<'_>) -> u64 {
+    match operator {
+        Operator::Nop
+        | Operator::Drop
+        | Operator::Block { .. }
+        | Operator::Loop { .. }
+        | Operator::Unreachable
+        | Operator::Return
+        | Operator::Else
+        | Operator::End => 0,
+        _ => 1,
+    }
+}
+
+fn limit(what: &str, found: u64, max: u64, hint: &str) -> Result<(), VerifyError> {
+    if found > max {
+        let message = format!("the module has {found} {what}; the limit is {max}");
+        let next = format!("make the probe smaller{hint}");
+        return Err(VerifyError::new(Reason::TooLarge, message).hint(next));
+    }
+    Ok(())
+}
+
+fn malformed(e: wasmparser::Error) -> VerifyError {
+    VerifyError::new(
+        Reason::Malformed,
+        format!("the module is not valid at offset {:#x}: {}", e.offset(), e.message()),
+    )
+}
+
+fn unexpected(what: &str) -> VerifyError {
+    VerifyError::new(Reason::Malformed, format!("the module has {what}"))
+}

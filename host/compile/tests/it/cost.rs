@@ -1,0 +1,122 @@
+//! Static cost, floats, and the report.
+
+use trocar_abi::import::find;
+
+use crate::accepted;
+
+/// Fuel bound and system calls of a module whose functions are given.
+fn cost(functions: &str) -> (Option<u64>, Option<u32>) {
+    let v = accepted(&format!(
+        r#"(module (import "trocar" "read" (func $read (param i64 i32 i32) (result i32)))
+            (import "trocar" "counter_add" (func $count (param i32 i32 i64)))
+            (memory (export "memory") 1) (table 1 funcref) (type $t (func)) {functions})"#
+    ));
+    (v.worst_fuel, v.system_calls_per_hit)
+}
+
+#[test]
+fn fuel_is_one_for_each_operator_that_does_something() {
+    assert_eq!(cost(r#"(func (export "on_hit"))"#), (Some(1), Some(0)));
+    // Constants 3, call 1, entry 1.
+    let count = "(call $count (i32.const 0) (i32.const 0) (i64.const 1))";
+    assert_eq!(cost(&format!(r#"(func (export "on_hit") {count})"#)), (Some(5), Some(0)));
+    let free = "nop (block (drop (i32.const 1)) (return)) unreachable";
+    assert_eq!(cost(&format!(r#"(func (export "on_hit") {free})"#)), (Some(2), Some(0)));
+    // Both sides of a branch are counted: const, if, then 4, else 4, entry.
+    let branch = format!("(if (i32.const 0) (then {count}) (else {count}))");
+    assert_eq!(cost(&format!(r#"(func (export "on_hit") {branch})"#)), (Some(11), Some(0)));
+}
+
+#[test]
+fn host_calls_add_their_fuel_and_system_calls() {
+    let read = find("read").unwrap();
+    let call = "(drop (call $read (i64.const 0) (i32.const 0) (i32.const 8)))";
+    let twice = format!(r#"(func $r {call}) (func (export "on_hit") (call $r) (call $r))"#);
+    assert_eq!(cost(&twice), (Some(1 + 2 * (1 + 1 + 4 + read.fuel)), Some(2 * read.system_calls)));
+}
+
+#[test]
+fn the_dearest_handler_counts() {
+    let toml = "abi=1\nname='p'\nhandlers=[{name='a'},{name='b'}]\n";
+    let manifest = trocar_package::Manifest::from_toml(toml).unwrap();
+    let bytes =
+        wat::parse_str(r#"(module (func (export "a") nop) (func (export "b") (drop (i32.const 1))))"#)
+            .unwrap();
+    let v = trocar_compile::verify(&trocar_package::attach_section(&bytes, &manifest).unwrap()).unwrap();
+    assert_eq!(v.worst_fuel, Some(2));
+}
+
+#[test]
+fn loops_recursion_indirect_calls_and_bulk_operations_have_no_bound() {
+    for text in [
+        r#"(func (export "on_hit") (loop))"#,
+        r#"(func $f (export "on_hit") (call $f))"#,
+        r#"(func $f (call $g)) (func $g (call $f)) (func (export "on_hit") (call $g))"#,
+        r#"(func $far (loop)) (func $near (call $far)) (func (export "on_hit") (call $near) (call $near))"#,
+        r#"(func (export "on_hit") (memory.fill (i32.const 0) (i32.const 0) (i32.const 60000)))"#,
+    ] {
+        assert_eq!(cost(text), (None, Some(0)), "{text}");
+    }
+    let reads = "(drop (call $read (i64.const 0) (i32.const 0) (i32.const 8)))";
+    for text in [
+        format!(r#"(func (export "on_hit") (loop {reads}))"#),
+        format!(r#"(func $r {reads}) (func (export "on_hit") (loop (call $r)))"#),
+        // A table may hold the import.
+        r#"(func (export "on_hit") (call_indirect (type $t) (i32.const 0)))"#.into(),
+    ] {
+        assert_eq!(cost(&text), (None, None), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_reached_costs_nothing() {
+    let text = r#"(func $unused (loop (drop (call $read (i64.const 0) (i32.const 0) (i32.const 8))))) (func (export "on_hit"))"#;
+    assert_eq!(cost(text), (Some(1), Some(0)));
+}
+
+#[test]
+fn long_chains_and_wide_fans_of_calls_are_walked() {
+    let mut chain = String::from(r#"(func (export "on_hit") (call $f0))"#);
+    for i in 0..9_000 {
+        chain += &format!("(func $f{i} (call $f{}))", i + 1);
+    }
+    chain += "(func $f9000)";
+    assert_eq!(cost(&chain), (Some(2 + 9_000 * 2 + 1), Some(0)));
+    // Doubling 80 times: the bound saturates instead of overflowing.
+    let mut fan = String::from(r#"(func (export "on_hit") (call $f0))"#);
+    for i in 0..80 {
+        fan += &format!("(func $f{i} (call $f{n}) (call $f{n}))", n = i + 1);
+    }
+    fan += "(func $f80)";
+    assert_eq!(cost(&fan), (Some(u64::MAX), Some(0)));
+}
+
+#[test]
+fn floats_are_found_in_code() {
+    assert!(!accepted(r#"(module (func (export "on_hit")))"#).uses_floats);
+    for text in [
+        "(drop (f64.const 1))",
+        "(drop (i32.trunc_sat_f32_s (f32.const 1)))",
+        "(drop (f32.load (i32.const 0)))",
+    ] {
+        let text = format!(r#"(module (memory 1) (func (export "on_hit")) (func {text}))"#);
+        assert!(accepted(&text).uses_floats, "{text}");
+    }
+}
+
+#[test]
+fn the_report_states_bounds_or_why_there_is_none() {
+    let rows = |text: &str| accepted(text).report();
+    let find = |rows: &[(&str, String)], label: &str| {
+        rows.iter().find(|(l, _)| *l == label).map(|(_, text)| text.clone()).unwrap()
+    };
+    let simple = rows(r#"(module (import "trocar" "tid" (func (result i32))) (func (export "on_hit")))"#);
+    assert_eq!(find(&simple, "fuel per hit"), "<= 1");
+    assert_eq!(find(&simple, "system calls per hit"), "<= 0");
+    assert_eq!(find(&simple, "capabilities"), "thread");
+    let looping = rows(
+        r#"(module (import "trocar" "read_str" (func $r (param i64 i32 i32) (result i32))) (memory (export "memory") 1)
+            (func (export "on_hit") (loop (drop (call $r (i64.const 0) (i32.const 0) (i32.const 8))))))"#,
+    );
+    assert_eq!(find(&looping, "system calls per hit"), "<= 2 per host call; how many calls, a loop decides");
+}

@@ -1,0 +1,37 @@
+//! The verifier, refusal by refusal.
+//!
+//! 1. formats: what is no module
+//! 2. features: each refused one by name, each accepted one
+//! 3. imports: unknown names, types, what other worlds import
+//! 4. limits: memory and sizes
+//! 5. handlers and manifests
+//! 6. cost: fuel, system calls, floats, capabilities
+//! 7. hostile: damaged modules
+
+mod cost;
+mod features;
+mod formats;
+mod handlers;
+mod hostile;
+mod imports;
+mod limits;
+
+use trocar_compile::{Reason, Verified, VerifyError, verify};
+
+/// A module from its text.
+fn wasm(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+fn accepted(text: &str) -> Verified {
+    verify(&wasm(text)).unwrap_or_else(|e| panic!("{e}\n{:?}\n{text}", e.hint))
+}
+
+/// Checks that a module is refused for this reason, with these words in the message and in the hint.
+fn refused(bytes: &[u8], reason: Reason, message: &str, hint: &str) {
+    let e: VerifyError = verify(bytes).map(|v| v.functions).expect_err(message);
+    assert_eq!(e.reason, reason, "{e}");
+    assert!(e.message.contains(message), "{}\n  want: {message}", e.message);
+    let found = e.hint.unwrap_or_default();
+    assert!(found.contains(hint), "{found}\n  want: {hint}");
+}

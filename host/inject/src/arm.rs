@@ -1,0 +1,143 @@
+//! Second transaction: the jumps are written and the gates opened, in one stop of the whole process.
+//!
+//! Everything slow was done before. In the stop: threads between two instructions of a window go on in its copy;
+//! stacks are searched for instruction pointers that a signal handler would return to inside a window; then five bytes
+//! per site, the threads' contexts, and the gates.
+
+use std::ops::Range;
+
+use libc::pid_t;
+use trocar_patch::Trampoline;
+use trocar_target::{Failure, FailureKind, Mapping};
+
+use crate::load::lost;
+use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::request::Stops;
+use crate::stop::{STOP_DEADLINE, Stopped, World};
+use crate::threads::Pool;
+
+/// Tries before a site that some thread will not leave is given up.
+const TRIES: u32 = 50;
+/// Most bytes of one thread's stack that are searched.
+const STACK_SEARCH: u64 = 8 << 20;
+
+/// Writes every jump and opens the gates. Returns the number of threads that were stopped.
+pub(crate) fn arm(
+    pid: pid_t,
+    memory: &RemoteMemory,
+    trampolines: &[Trampoline],
+    gates: &[u64],
+    pool: &mut Pool,
+    stops: &mut Stops,
+) -> Result<usize, Failure> {
+    // Writing a page's own bytes makes our private copy of it now, so that the stop does not wait for that.
+    for trampoline in trampolines {
+        let at = RemoteAddress(trampoline.site_address);
+        memory.write(at, trampoline.undo()).map_err(|e| lost(pid, &e))?;
+    }
+    let mut windows: Vec<&Trampoline> = trampolines.iter().collect();
+    windows.sort_by_key(|t| t.window.start);
+    let inner: Vec<Range<u64>> = windows.iter().filter(|t| t.twins.len() > 1).map(|t| t.window.clone()).collect();
+    let inside = |ip: u64| {
+        let after = windows.partition_point(|t| t.window.start < ip);
+        after.checked_sub(1).and_then(|i| windows.get(i)).filter(|t| ip < t.window.end).copied()
+    };
+    let maps = trocar_target::maps(pid)?;
+    for attempt in 0.. {
+        let mut world = World::stop(pid, STOP_DEADLINE, |ip| inside(ip).is_none())?;
+        let threads = world.threads.len();
+        if let Some(thread) = world.threads.iter().find(|t| returns_into(memory, t, &maps, &inner)) {
+            let tid = thread.tid;
+            stops.add(world.release());
+            if attempt == TRIES {
+                return Err(Failure::new(
+                    FailureKind::NothingPatched,
+                    format!("thread {tid} sleeps in a signal handler that would return into the middle of a site"),
+                )
+                .hint("try again later, or at another instruction: trocar points --plan"));
+            }
+            std::thread::yield_now();
+            continue;
+        }
+        let written = write(pid, memory, &mut world, trampolines, &inside)
+            .and_then(|()| pool.register(memory, &world.threads, &maps))
+            .and_then(|()| open(pid, memory, gates, 1));
+        if written.is_err() {
+            restore(memory, trampolines);
+        }
+        stops.add(world.release());
+        written?;
+        return Ok(threads);
+    }
+    Err(Failure::new(FailureKind::Bug, "arming ended without a result"))
+}
+
+fn write<'a>(
+    pid: pid_t,
+    memory: &RemoteMemory,
+    world: &mut World,
+    trampolines: &[Trampoline],
+    inside: &impl Fn(u64) -> Option<&'a Trampoline>,
+) -> Result<(), Failure> {
+    for thread in &mut world.threads {
+        let Some(mut registers) = thread.registers else { continue };
+        let Some(window) = inside(registers.rip) else { continue };
+        let Some(twin) = window.twin_of(registers.rip) else {
+            return Err(Failure::new(
+                FailureKind::Bug,
+                format!("thread {} of {pid} is at {:#x}, inside an instruction", thread.tid, registers.rip),
+            ));
+        };
+        registers.rip = twin;
+        thread.set_registers(registers).map_err(|e| lost(pid, &e))?;
+    }
+    for trampoline in trampolines {
+        let at = RemoteAddress(trampoline.site_address);
+        let live = memory.bytes(at, trampoline.original.len()).map_err(|e| lost(pid, &e))?;
+        if live != trampoline.original {
+            return Err(Failure::new(
+                FailureKind::NothingPatched,
+                format!("the code at {:#x} changed while we were about to patch it", trampoline.site_address),
+            )
+            .hint("another tool patches the same place, or the program patches itself"));
+        }
+        memory.write(at, &trampoline.patch).map_err(|e| lost(pid, &e))?;
+    }
+    Ok(())
+}
+
+/// Puts the original bytes back. Every site is tried; a failure means that the target is gone.
+pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline]) -> bool {
+    let mut all = true;
+    for trampoline in trampolines {
+        all &= memory.write(RemoteAddress(trampoline.site_address), trampoline.undo()).is_ok();
+    }
+    all
+}
+
+/// Opens (1) or closes (0) every gate.
+pub(crate) fn open(pid: pid_t, memory: &RemoteMemory, gates: &[u64], value: u64) -> Result<(), Failure> {
+    gates.iter().try_for_each(|&g| memory.write_word(RemoteAddress(g), value).map_err(|e| lost(pid, &e)))
+}
+
+/// Whether the live part of the thread's stack holds an address inside a window: a saved instruction pointer that a
+/// signal handler, or a stored context, would come back to. Windows contain no call, so no return address is one.
+fn returns_into(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping], windows: &[Range<u64>]) -> bool {
+    if windows.is_empty() {
+        return false;
+    }
+    stack_words(memory, thread, maps).any(|word| {
+        let after = windows.partition_point(|w| w.start < word);
+        after.checked_sub(1).and_then(|i| windows.get(i)).is_some_and(|w| word > w.start && word < w.end)
+    })
+}
+
+/// The words of a thread's stack from its stack pointer up, with the red zone below it.
+pub(crate) fn stack_words(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping]) -> impl Iterator<Item = u64> {
+    let start = thread.sp.saturating_sub(trocar_abi::hit::RED_ZONE) & !7;
+    let end = maps.iter().find(|m| m.range().contains(&thread.sp)).map_or(start, |m| m.end);
+    let len = usize::try_from(end.saturating_sub(start).min(STACK_SEARCH)).unwrap_or(0);
+    let bytes = memory.some(RemoteAddress(start), len);
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+    words.into_iter()
+}

@@ -1,0 +1,582 @@
+//! A probe in a target: from the plan to the receipt.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+use memmap2::MmapRaw;
+use sha2::{Digest, Sha256};
+use trocar_abi::control::{Control, MAGIC, Op, Probe, Site, flags, site_flags};
+use trocar_abi::shared::{Layout, SharedHead};
+use trocar_abi::{PAGE, round_up};
+use trocar_patch::{Placement, Template, Trampoline};
+use trocar_ring::SharedView;
+use trocar_target::{Failure, FailureKind, Seccomp, free_gap_near, maps};
+
+use crate::arm::arm;
+use crate::borrow::Borrowed;
+use crate::detach::{Detach, detach};
+use crate::image::{AGENT_IMAGE, Image};
+use crate::keeper::Keeper;
+use crate::load::{self, Load, find_clock, find_syscall, lost};
+use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::plain::{bytes_of, bytes_of_all};
+use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX};
+use crate::request::{AttachPlan, ModulePlan, Stops};
+use crate::stop::{STOP_DEADLINE, World};
+use crate::threads::Pool;
+use crate::tracer::transaction;
+
+/// Least contexts in the pool.
+const CONTEXTS_MIN: u32 = 16;
+
+/// A probe in a target.
+#[derive(Debug)]
+pub struct Attachment {
+    pid: i32,
+    memory: RemoteMemory,
+    region: Range<u64>,
+    layout_in_region: Region,
+    blocks: Vec<Block>,
+    trampolines: Vec<Trampoline>,
+    gates: Vec<u64>,
+    clean_pages: Vec<u64>,
+    /// Empty unless the target is a Go program.
+    skipped_cells: Vec<u64>,
+    turned_away: Vec<u64>,
+    instruction: RemoteAddress,
+    entry: RemoteAddress,
+    control: Control,
+    pool: Pool,
+    layout: Layout,
+    view: SharedView,
+    same_namespace: bool,
+    /// Dropped before the mapping that its word lies in.
+    keeper: Option<Keeper>,
+    _mapping: MmapRaw,
+    hash_before: String,
+    stops: Stops,
+    attach_ns: u64,
+    threads: usize,
+}
+
+/// The proof of a detach.
+#[derive(Clone, Debug)]
+pub struct Detached {
+    /// Whether every patched range is as before.
+    pub restored: bool,
+    /// SHA-256 over the patched ranges in order of address, before and after.
+    pub sha256: (String, String),
+    /// Mappings of ours that are left.
+    pub mappings_left: usize,
+    /// What is left, and why.
+    pub residue: Vec<String>,
+    /// Nanoseconds from the start to the last mapping gone.
+    pub detach_ns: u64,
+    /// Longest stop of the whole target.
+    pub pause_ns: u64,
+}
+
+/// Contexts to create at once for so many threads: a quarter more, at least sixteen.
+fn wanted(threads: usize) -> u32 {
+    let threads = u32::try_from(threads).unwrap_or(u32::MAX / 8);
+    (threads + threads / 4).max(CONTEXTS_MIN)
+}
+
+impl Attachment {
+    /// Puts a probe into a target.
+    ///
+    /// # Errors
+    /// The target ended or cannot be stopped, no memory near a module, code that changed under us. On every error the
+    /// target is left as it was.
+    pub fn attach(plan: &AttachPlan) -> Result<Self, Failure> {
+        let began = Instant::now();
+        let pid = plan.process.pid;
+        let memory = RemoteMemory::open(pid).map_err(|e| open_failure(pid, &e))?;
+        let image = Image::load(AGENT_IMAGE)?;
+        let map_list = maps(pid)?;
+        let instruction = find_syscall(&memory, &map_list)?;
+        let (blocks, trampolines, block_code) = place(plan, &map_list)?;
+        let gates: Vec<u64> = blocks.iter().map(|b| b.address + GATE).collect();
+        let contexts = wanted(plan.process.threads.len());
+        let layout = Layout {
+            sites: u32::try_from(trampolines.len()).unwrap_or(u32::MAX),
+            contexts: contexts.saturating_mul(4),
+            maps: plan.probe.maps_bytes,
+            ring: plan.ring_bytes,
+        };
+        let skipped_cells = skipped_cells(plan, &blocks);
+        let placed = Placed::new(plan, &trampolines, &gates);
+        let memory_max = plan.probe.memory_max;
+        let region = Region::new(&image, plan.probe.code.len(), placed.len(), &layout, memory_max);
+        let clock = find_clock(&memory, &map_list);
+        let clean_pages = clean_pages(pid, &trampolines);
+        let hash_before = hash(&memory, &trampolines)?;
+        let mut stops = Stops::default();
+        let private = |base: u64, extra: u32| placed.at(plan, base, &region, &layout, clock, extra);
+        let job = Load {
+            pid,
+            memory: &memory,
+            image: &image,
+            module: &plan.probe.code,
+            region: &region,
+            blocks: &blocks,
+            block_code: &block_code,
+            shared_len: layout.total(),
+            contexts,
+            private: &private,
+            instruction,
+        };
+        let loaded = transaction(|| load::load(&job, &mut stops))?;
+        let ranges = std::iter::once(loaded.base..loaded.base + region.len).chain(blocks.iter().map(Block::range));
+        let ranges: Vec<Range<u64>> = ranges.collect();
+        let undo = |failure: Failure| {
+            let nothing = Detach {
+                pid,
+                memory: &memory,
+                trampolines: &[],
+                gates: &gates,
+                ranges: &ranges,
+                contexts: &[],
+                clean_pages: &[],
+                instruction,
+            };
+            // The first failure is the one to report.
+            let _ = transaction(|| detach(&nothing, &mut Stops::default()));
+            failure
+        };
+        let mapped = map_shared(&loaded.shared, &layout).map_err(|e| undo(shared_failure(&e)))?;
+        let (mapping, view, keeper) = mapped;
+        let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
+        let armed = transaction(|| arm(pid, &memory, &trampolines, &gates, &mut pool, &mut stops));
+        let threads = armed.map_err(undo)?;
+        Ok(Self {
+            pid,
+            entry: RemoteAddress(loaded.base + region.text + image.entry),
+            region: loaded.base..loaded.base + region.len,
+            layout_in_region: region,
+            blocks,
+            trampolines,
+            gates,
+            clean_pages,
+            turned_away: vec![0; skipped_cells.len()],
+            skipped_cells,
+            instruction,
+            control: loaded.control,
+            pool,
+            layout,
+            view,
+            same_namespace: plan.process.pid_inside == pid,
+            keeper: Some(keeper),
+            _mapping: mapping,
+            hash_before,
+            stops,
+            attach_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            threads,
+            memory,
+        })
+    }
+
+    /// The shared memory.
+    #[must_use]
+    pub fn view(&self) -> SharedView {
+        self.view
+    }
+
+    /// The shared memory's layout.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Addresses of the sites, in the order of their indexes.
+    pub fn site_addresses(&self) -> impl Iterator<Item = u64> + '_ {
+        self.trampolines.iter().map(|t| t.site_address)
+    }
+
+    /// Nanoseconds that attaching took.
+    #[must_use]
+    pub fn attach_ns(&self) -> u64 {
+        self.attach_ns
+    }
+
+    /// The stops of the whole target so far.
+    #[must_use]
+    pub fn stops(&self) -> &Stops {
+        &self.stops
+    }
+
+    /// Threads that were stopped when the sites were written.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Hits that trampolines themselves turned away because a goroutine's stack had no room, for each site. What cannot
+    /// be read any more (the target ended) is as it was read last.
+    pub fn turned_away(&mut self) -> &[u64] {
+        for (count, &cell) in self.turned_away.iter_mut().zip(&self.skipped_cells) {
+            *count = self.memory.word(RemoteAddress(cell)).unwrap_or(*count);
+        }
+        &self.turned_away
+    }
+
+    /// Closes the gates: no hit runs any more; the sites stay patched.
+    ///
+    /// # Errors
+    /// The target ended.
+    pub fn close_gates(&self) -> Result<(), Failure> {
+        crate::arm::open(self.pid, &self.memory, &self.gates, 0)
+    }
+
+    /// Whether the target still is the program that the probe was put into.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.memory.word(RemoteAddress(self.region.start + self.layout_in_region.private)).is_ok_and(|w| w == MAGIC)
+    }
+
+    /// Housekeeping, some times a second: the stacks of new threads, contexts of dead ones, the pool.
+    ///
+    /// # Errors
+    /// The target ended.
+    pub fn tend(&mut self) -> Result<(), Failure> {
+        self.pool.tend(&self.memory, self.same_namespace)?;
+        let have = u32::try_from(self.pool.contexts().len()).unwrap_or(u32::MAX);
+        let left = have.saturating_sub(self.pool.claimed());
+        if left > have / 8 || have >= self.layout.contexts {
+            return Ok(());
+        }
+        self.refill(have / 2)
+    }
+
+    /// Adds contexts to the pool.
+    fn refill(&mut self, more: u32) -> Result<(), Failure> {
+        let (pid, instruction, entry) = (self.pid, self.instruction, self.entry);
+        let control = RemoteAddress(self.region.start + self.layout_in_region.private);
+        let stack = RemoteAddress(self.region.start + self.layout_in_region.stack_top);
+        let ours = |ip: u64| self.region.contains(&ip) || self.blocks.iter().any(|b| b.range().contains(&ip));
+        let (memory, stops) = (&self.memory, &mut self.stops);
+        let filled = transaction(|| {
+            let mut world = World::stop(pid, STOP_DEADLINE, |_| true)?;
+            world.threads.retain_mut(|t| {
+                // A thread in our code may hold its context: it is let go and not borrowed.
+                let keep = !ours(t.ip) && !ours(t.sp);
+                if !keep {
+                    t.let_go(pid);
+                }
+                keep
+            });
+            let tid = load::lender(&world)?;
+            let (thread, pause) = world.release_all_but(tid);
+            stops.add(pause);
+            let thread = thread.ok_or_else(|| Failure::new(FailureKind::Bug, "the thread to borrow is gone"))?;
+            let mut borrowed = Borrowed::new(pid, thread, instruction)?;
+            let wanted = control.plus(std::mem::offset_of!(Control, contexts_wanted) as u64);
+            memory.write(wanted, &more.to_le_bytes()).map_err(|e| lost(pid, &e))?;
+            let block = load::operate(pid, memory, &mut borrowed, entry, stack, control, Op::Fill);
+            borrowed.give_back()?.let_go(pid);
+            block
+        })?;
+        self.control = filled;
+        self.pool.refresh(&self.memory, &filled)
+    }
+
+    /// Takes the probe out of the target.
+    ///
+    /// # Errors
+    /// The target ended, or would not be stopped. What can be undone was undone.
+    ///
+    /// The shared memory can be read until the attachment is dropped.
+    pub fn detach(&mut self) -> Result<Detached, Failure> {
+        let began = Instant::now();
+        self.close_gates()?;
+        self.turned_away();
+        let mut ranges = vec![self.region.clone()];
+        ranges.extend(self.blocks.iter().map(Block::range));
+        let job = Detach {
+            pid: self.pid,
+            memory: &self.memory,
+            trampolines: &self.trampolines,
+            gates: &self.gates,
+            ranges: &ranges,
+            contexts: self.pool.contexts(),
+            clean_pages: &self.clean_pages,
+            instruction: self.instruction,
+        };
+        let mut stops = Stops::default();
+        let gone = transaction(|| detach(&job, &mut stops))?;
+        let after = hash(&self.memory, &self.trampolines)?;
+        drop(self.keeper.take());
+        Ok(Detached {
+            restored: gone.restored && after == self.hash_before,
+            sha256: (std::mem::take(&mut self.hash_before), after),
+            mappings_left: gone.mappings_left,
+            residue: gone.residue,
+            detach_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            pause_ns: stops.longest(),
+        })
+    }
+}
+
+fn skipped_cells(plan: &AttachPlan, blocks: &[Block]) -> Vec<u64> {
+    if !plan.go {
+        return Vec::new();
+    }
+    let each = plan.modules.iter().zip(blocks);
+    each.flat_map(|(module, block)| (0..module.sites.len()).map(|n| block.skipped_cell(n))).collect()
+}
+
+fn open_failure(pid: i32, error: &io::Error) -> Failure {
+    let kind = if error.kind() == io::ErrorKind::NotFound { FailureKind::NoProcess } else { FailureKind::NotPermitted };
+    Failure::new(kind, format!("the memory of process {pid} cannot be opened: {error}"))
+}
+
+fn shared_failure(error: &io::Error) -> Failure {
+    Failure::new(FailureKind::Bug, format!("the shared memory cannot be mapped here: {error}"))
+}
+
+/// Chooses a block near each module and encodes its trampolines there.
+type Placing = (Vec<Block>, Vec<Trampoline>, Vec<Vec<u8>>);
+fn place(plan: &AttachPlan, map_list: &[trocar_target::Mapping]) -> Result<Placing, Failure> {
+    let mut taken = map_list.to_vec();
+    let (mut blocks, mut trampolines, mut codes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut index = 0;
+    for module in &plan.modules {
+        let mut block = Block::sized(module.sites.len());
+        block.address = free_gap_near(&taken, &module.range, block.len).ok_or_else(|| {
+            Failure::new(
+                FailureKind::NothingPatched,
+                format!("no free memory within 2 GiB of {} ({:#x})", module.name, module.range.start),
+            )
+            .hint("the address space around the module is full; probe a function of another module")
+        })?;
+        taken.push(occupied(&block));
+        taken.sort_by_key(|m| m.start);
+        let mut code = Vec::new();
+        encode(plan, module, &block, &mut index, &mut code, &mut trampolines)?;
+        code.resize(usize::try_from(block.len - block.gates).unwrap_or(0), 0xcc);
+        blocks.push(block);
+        codes.push(code);
+    }
+    Ok((blocks, trampolines, codes))
+}
+
+fn occupied(block: &Block) -> trocar_target::Mapping {
+    trocar_target::Mapping {
+        start: block.address,
+        end: block.address + block.len,
+        read: true,
+        write: true,
+        execute: true,
+        shared: false,
+        offset: 0,
+        device: (0, 0),
+        inode: 0,
+        path: None,
+        deleted: false,
+    }
+}
+
+fn encode(
+    plan: &AttachPlan,
+    module: &ModulePlan,
+    block: &Block,
+    index: &mut u32,
+    code: &mut Vec<u8>,
+    trampolines: &mut Vec<Trampoline>,
+) -> Result<(), Failure> {
+    for (n, site) in module.sites.iter().enumerate() {
+        let placement = Placement {
+            bias: module.bias,
+            trampoline: block.code().start + code.len() as u64,
+            agent_cell: block.address + ENTRY_CELL,
+            gate: block.address + GATE,
+            site_index: *index,
+            red_zone: !plan.go,
+            skipped_cell: plan.go.then_some(block.skipped_cell(n)),
+        };
+        let trampoline = Template::make(&site.plan, &placement).and_then(|t| t.emit()).map_err(|refusal| {
+            Failure::new(FailureKind::NothingPatched, format!("{}: {refusal}", module.name))
+        })?;
+        if trampoline.bytes.len() as u64 > TRAMPOLINE_MAX {
+            return Err(Failure::new(FailureKind::Bug, "a trampoline is longer than its place"));
+        }
+        code.extend_from_slice(&trampoline.bytes);
+        code.resize(usize::try_from(round_up(code.len() as u64, 16)).unwrap_or(0), 0xcc);
+        trampolines.push(trampoline);
+        *index += 1;
+    }
+    Ok(())
+}
+
+/// The control block and what it points to, as one run of bytes.
+struct Placed {
+    sites: Vec<u8>,
+    gates: Vec<u8>,
+    maps: Vec<u8>,
+    params: Vec<u8>,
+    strings: Vec<u8>,
+    handlers: Vec<u8>,
+    site_count: u32,
+}
+
+impl Placed {
+    fn new(plan: &AttachPlan, trampolines: &[Trampoline], gates: &[u64]) -> Self {
+        let planned = plan.modules.iter().flat_map(|m| &m.sites);
+        let site = |(t, p): (&Trampoline, &crate::request::PlannedSite)| Site {
+            address: t.site_address,
+            handler: p.handler,
+            flags: if plan.go { 0 } else { site_flags::RED_ZONE_SKIPPED }
+                | if plan.probe.floats { site_flags::FLOATS } else { 0 },
+        };
+        let sites: Vec<Site> = trampolines.iter().zip(planned).map(site).collect();
+        Self {
+            site_count: u32::try_from(sites.len()).unwrap_or(0),
+            sites: bytes_of_all(&sites),
+            gates: gates.iter().flat_map(|g| g.to_le_bytes()).collect(),
+            maps: bytes_of_all(&plan.probe.maps),
+            params: plan.probe.params.iter().flat_map(|p| p.to_le_bytes()).collect(),
+            strings: plan.probe.strings.clone(),
+            handlers: plan.probe.handlers.iter().flat_map(|h| h.bytes().chain([0])).collect(),
+        }
+    }
+
+    fn parts(&self) -> [&[u8]; 6] {
+        [&self.sites, &self.gates, &self.maps, &self.params, &self.strings, &self.handlers]
+    }
+
+    fn len(&self) -> usize {
+        let each = self.parts().iter().map(|p| round_up(p.len() as u64, 16)).sum::<u64>();
+        usize::try_from(PAGE + each).unwrap_or(usize::MAX)
+    }
+
+    /// The bytes, for a region at `base`.
+    fn at(&self, plan: &AttachPlan, base: u64, region: &Region, layout: &Layout, clock: u64, extra: u32) -> Vec<u8> {
+        let mut tail = Vec::new();
+        let start = base + region.private + PAGE;
+        let mut put = |bytes: &[u8]| {
+            let at = start + tail.len() as u64;
+            tail.extend_from_slice(bytes);
+            tail.resize(usize::try_from(round_up(tail.len() as u64, 16)).unwrap_or(0), 0);
+            at
+        };
+        let [sites, gates, maps, params, strings, handlers] = self.parts().map(&mut put);
+        let count = |bytes: &[u8], size: usize| u32::try_from(bytes.len() / size).unwrap_or(0);
+        let probe = Probe {
+            module: base + region.module,
+            module_len: plan.probe.code.len() as u64,
+            fuel: plan.probe.fuel,
+            memory_max: plan.probe.memory_max,
+            maps,
+            map_count: count(&self.maps, 16),
+            handler_count: u32::try_from(plan.probe.handlers.len()).unwrap_or(0),
+            handlers,
+            handlers_len: self.handlers.len() as u64,
+            params,
+            param_count: count(&self.params, 8),
+            trap_limit: plan.probe.trap_limit,
+            strings,
+            strings_len: self.strings.len() as u64,
+        };
+        let control = Control {
+            magic: MAGIC,
+            version: trocar_abi::VERSION,
+            flags: target_flags(plan) | extra,
+            pid: plan.process.pid_inside.cast_unsigned(),
+            site_count: self.site_count,
+            sites,
+            shared: base + region.shared,
+            shared_len: layout.total(),
+            gates,
+            gate_count: count(&self.gates, 8),
+            contexts_wanted: 0,
+            context_capacity: layout.contexts,
+            spare_stack: SPARE_STACK,
+            probe,
+            heap: base + region.heap,
+            heap_len: region.heap_len(),
+            table: 0,
+            table_len: 0,
+            contexts: 0,
+            context_list: 0,
+            region: base + region.contexts,
+            clock_gettime: clock,
+            layout: *layout,
+            hit_entry: 0,
+            done: 0,
+            failed: 0,
+            message_len: 0,
+            reserved: 0,
+            message: [0; trocar_abi::control::MESSAGE_BYTES],
+        };
+        let mut bytes = bytes_of(&control).to_vec();
+        bytes.resize(usize::try_from(PAGE).unwrap_or(0), 0);
+        bytes.extend(tail);
+        bytes
+    }
+}
+
+fn target_flags(plan: &AttachPlan) -> u32 {
+    let mut bits = 0;
+    if plan.go {
+        bits |= flags::ALWAYS_SWITCH | flags::GO_ARGUMENTS;
+    }
+    if plan.collector {
+        bits |= flags::NEVER_SWITCH;
+    }
+    // A filter cannot be read here yet, so nothing is asked of the kernel that the program might not ask itself.
+    bits | if plan.process.seccomp == Seccomp::Off { flags::MAY_READ } else { flags::NO_SYSCALLS }
+}
+
+/// Pages under the sites that are still their file's own: after a detach they are dropped back to it.
+/// Source: `/proc/PID/pagemap`, bit 61 (file page), bit 63 (present); Documentation/admin-guide/mm/pagemap.rst.
+fn clean_pages(pid: i32, trampolines: &[Trampoline]) -> Vec<u64> {
+    let Ok(file) = File::open(format!("/proc/{pid}/pagemap")) else { return Vec::new() };
+    let mut pages: Vec<u64> = trampolines
+        .iter()
+        .flat_map(|t| [t.site_address, t.site_address + t.patch.len() as u64 - 1])
+        .map(|a| a & !(PAGE - 1))
+        .collect();
+    pages.sort_unstable();
+    pages.dedup();
+    pages.retain(|page| {
+        let mut entry = [0; 8];
+        let read = file.read_exact_at(&mut entry, page / PAGE * 8);
+        let entry = u64::from_le_bytes(entry);
+        let (present, swapped, of_file) = (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
+        read.is_ok() && swapped == 0 && (present == 0 || of_file == 1)
+    });
+    pages
+}
+
+fn hash(memory: &RemoteMemory, trampolines: &[Trampoline]) -> Result<String, Failure> {
+    let mut sorted: Vec<&Trampoline> = trampolines.iter().collect();
+    sorted.sort_by_key(|t| t.window.start);
+    let mut hasher = Sha256::new();
+    for trampoline in sorted {
+        let len = usize::try_from(trampoline.window.end - trampoline.window.start).unwrap_or(0);
+        let bytes = memory.bytes(RemoteAddress(trampoline.window.start), len);
+        hasher.update(bytes.map_err(|e| Failure::new(FailureKind::NoProcess, format!("reading the text: {e}")))?);
+    }
+    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+#[expect(unsafe_code, reason = "a view of a shared mapping, and a futex word in it, are made from raw pointers")]
+fn map_shared(file: &File, layout: &Layout) -> io::Result<(MmapRaw, SharedView, Keeper)> {
+    let len = usize::try_from(layout.total()).map_err(io::Error::other)?;
+    let mapping = memmap2::MmapOptions::new().len(len).map_raw(file)?;
+    // SAFETY: the mapping is `len` bytes, readable and writable, and lives in the attachment beside the view; the file
+    // is sealed against shrinking. This process touches it only through views and the keeper's atomic word.
+    let view = unsafe { SharedView::new(mapping.as_mut_ptr(), len) };
+    let magic = trocar_abi::shared::MAGIC;
+    let _ = view.store_u64_release(std::mem::offset_of!(SharedHead, magic) as u64, magic);
+    let _ = view.store_u32(std::mem::offset_of!(SharedHead, version) as u64, trocar_abi::VERSION);
+    // SAFETY: a field of the head, inside the first page of the mapping.
+    let word = unsafe { mapping.as_mut_ptr().add(std::mem::offset_of!(SharedHead, host)) };
+    // SAFETY: aligned (the mapping starts on a page, the field is a u32) and mapped until the attachment, which owns
+    // both and drops the keeper first, goes.
+    let keeper = unsafe { Keeper::new(word.cast()) }?;
+    Ok((mapping, view, keeper))
+}

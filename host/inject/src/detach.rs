@@ -1,0 +1,153 @@
+//! Taking everything away: gates first, then the text, then the memory, and the proof.
+//!
+//! The text is restored in one stop, whatever the threads do: one inside a trampoline runs on in memory that is still
+//! there. Our memory goes in the first stop in which no thread is in it, no context is inside a hit, and no signal
+//! frame on any stack would return into it. What is still in use at the deadline is named and left.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use libc::pid_t;
+use trocar_abi::PAGE;
+use trocar_patch::Trampoline;
+use trocar_target::{Failure, Mapping, maps};
+
+use crate::arm::{open, restore, stack_words};
+use crate::borrow::Borrowed;
+use crate::load::{lender, take};
+use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::request::Stops;
+use crate::stop::{STOP_DEADLINE, World};
+
+/// How long we wait for hits in flight before we leave our memory behind.
+const QUIET_DEADLINE: Duration = Duration::from_secs(2);
+/// How long we keep trying to stop a target for the restoring of its text.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What is to be taken away.
+pub(crate) struct Detach<'a> {
+    pub(crate) pid: pid_t,
+    pub(crate) memory: &'a RemoteMemory,
+    pub(crate) trampolines: &'a [Trampoline],
+    pub(crate) gates: &'a [u64],
+    /// Region and blocks.
+    pub(crate) ranges: &'a [Range<u64>],
+    /// Addresses of the contexts; the word that says "inside" is their first.
+    pub(crate) contexts: &'a [u64],
+    /// Text pages that were clean file pages before they were written.
+    pub(crate) clean_pages: &'a [u64],
+    pub(crate) instruction: RemoteAddress,
+}
+
+/// What is left.
+pub(crate) struct Gone {
+    pub(crate) restored: bool,
+    pub(crate) residue: Vec<String>,
+    pub(crate) mappings_left: usize,
+}
+
+/// Detaches. Runs on a tracer thread.
+pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failure> {
+    open(job.pid, job.memory, job.gates, 0)?;
+    let began = Instant::now();
+    let ours = |ip: u64| job.ranges.iter().any(|r| r.contains(&ip));
+    let mut restored = false;
+    loop {
+        let map_list = maps(job.pid)?;
+        let mut world = match World::stop(job.pid, STOP_DEADLINE, |ip| !ours(ip)) {
+            Ok(world) => world,
+            // A thread that would not stop in time: everything was let go, so it costs the target nothing to ask again.
+            Err(failure) if began.elapsed() > RESTORE_DEADLINE || failure.kind != crate::BUSY => return Err(failure),
+            Err(_) => continue,
+        };
+        if !restored {
+            restored = restore(job.memory, job.trampolines);
+        }
+        move_out(job, &mut world);
+        let busy = in_use(job, &world, &map_list, ours);
+        if busy.is_empty() {
+            let residue = unmap(job, world, stops)?;
+            let left = maps(job.pid)?.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
+            return Ok(Gone { restored, residue, mappings_left: left });
+        }
+        stops.add(world.release());
+        if began.elapsed() > QUIET_DEADLINE {
+            let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
+            return Ok(Gone { restored, residue: busy, mappings_left: left });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn overlaps(range: &Range<u64>, mapping: &Mapping) -> bool {
+    mapping.start < range.end && range.start < mapping.end
+}
+
+/// Threads at a boundary of a window's copy go on in the restored text.
+fn move_out(job: &Detach<'_>, world: &mut World) {
+    for thread in &mut world.threads {
+        let Some(mut registers) = thread.registers else { continue };
+        let back = job.trampolines.iter().find_map(|t| t.original_of(registers.rip));
+        if let Some(ip) = back {
+            registers.rip = ip;
+            // If this fails the thread is gone, and does not use our memory any more.
+            let _ = thread.set_registers(registers);
+        }
+    }
+}
+
+/// Who still uses our memory, by name.
+fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) -> bool) -> Vec<String> {
+    let mut busy = Vec::new();
+    for thread in &world.threads {
+        if ours(thread.ip) {
+            busy.push(format!("thread {} runs in a trampoline or in the agent", thread.tid));
+        } else if ours(thread.sp) {
+            busy.push(format!("thread {} is on a stack of the agent", thread.tid));
+        } else if returns_to_us(&stack_words(job.memory, thread, maps).collect::<Vec<_>>(), &ours) {
+            busy.push(format!("a signal handler of thread {} will return into a trampoline", thread.tid));
+        }
+    }
+    for &context in job.contexts {
+        let mut inside = [0; 4];
+        if job.memory.read(RemoteAddress(context), &mut inside).is_ok() && u32::from_le_bytes(inside) != 0 {
+            busy.push(format!("the context at {context:#x} is inside a hit"));
+        }
+    }
+    busy
+}
+
+/// Whether the stack holds a signal frame that returns to us. A saved instruction pointer is followed by the flags and
+/// by the segment selectors cs = 0x33 and ss = 0x2b (`struct sigcontext_64`, `asm/sigcontext.h`): the selectors tell it
+/// from the stale words of frames that have gone.
+fn returns_to_us(words: &[u64], ours: impl Fn(u64) -> bool) -> bool {
+    const USER_CS: u64 = 0x33;
+    words.windows(3).any(|w| match w {
+        [ip, _flags, selectors] => ours(*ip) && selectors & 0xffff == USER_CS,
+        _ => false,
+    })
+}
+
+/// Unmaps our memory and drops restored pages back to their file, in the stop that found it quiet.
+fn unmap(job: &Detach<'_>, mut world: World, stops: &mut Stops) -> Result<Vec<String>, Failure> {
+    let tid = lender(&world)?;
+    let thread = take(&mut world, tid)?;
+    let mut borrowed = Borrowed::new(job.pid, thread, job.instruction)?;
+    let mut residue = Vec::new();
+    for range in job.ranges {
+        let result = borrowed.system_call(libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]);
+        if let Err(failure) = result {
+            residue.push(format!("mapping at {:#x}: {}", range.start, failure.message));
+        }
+    }
+    for &page in job.clean_pages {
+        let advice = libc::MADV_DONTNEED as u64;
+        if let Err(failure) = borrowed.system_call(libc::SYS_madvise, [page, PAGE, advice, 0, 0, 0]) {
+            residue.push(format!("private copy of the text page at {page:#x}: {}", failure.message));
+        }
+    }
+    let given_back = borrowed.give_back();
+    stops.add(world.release());
+    given_back?.let_go(job.pid);
+    Ok(residue)
+}

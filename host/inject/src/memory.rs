@@ -1,0 +1,94 @@
+//! The target's memory, through `/proc/PID/mem`. Reads and writes go past page protections, which is how text is
+//! written without ever making a page writable: the kernel copies a private page on such a write (FOLL_FORCE).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// An address in the target. It cannot be dereferenced here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RemoteAddress(pub u64);
+
+impl RemoteAddress {
+    /// The address `bytes` further.
+    #[must_use]
+    pub const fn plus(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+}
+
+/// The target's memory. It stays that of the program that ran when it was opened: after an exec, reads and
+/// writes fail.
+#[derive(Debug)]
+pub struct RemoteMemory {
+    file: File,
+}
+
+impl RemoteMemory {
+    /// Opens the memory of a process.
+    ///
+    /// # Errors
+    /// The process is gone, or not ours to trace.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        Ok(Self { file: OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))? })
+    }
+
+    /// Fills `to` from `at`.
+    ///
+    /// # Errors
+    /// A byte is not mapped, or the process is gone.
+    pub fn read(&self, at: RemoteAddress, to: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(to, at.0)
+    }
+
+    /// `len` bytes at `at`.
+    ///
+    /// # Errors
+    /// As [`RemoteMemory::read`].
+    pub fn bytes(&self, at: RemoteAddress, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.read(at, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A word at `at`.
+    ///
+    /// # Errors
+    /// As [`RemoteMemory::read`].
+    pub fn word(&self, at: RemoteAddress) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.read(at, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// As many bytes at `at` as can be read, up to `len`.
+    #[must_use]
+    pub fn some(&self, at: RemoteAddress, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|r| !r.is_empty()) {
+            match self.file.read_at(rest, at.0.wrapping_add(done as u64)) {
+                Ok(n) if n > 0 => done += n,
+                _ => break,
+            }
+        }
+        bytes.truncate(done);
+        bytes
+    }
+
+    /// Writes `bytes` at `at`, whatever the page's protection.
+    ///
+    /// # Errors
+    /// As [`RemoteMemory::read`].
+    pub fn write(&self, at: RemoteAddress, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, at.0)
+    }
+
+    /// Writes a word at `at`. Aligned words are written whole by every kernel that copies forward by words.
+    ///
+    /// # Errors
+    /// As [`RemoteMemory::read`].
+    pub fn write_word(&self, at: RemoteAddress, word: u64) -> io::Result<()> {
+        self.write(at, &word.to_le_bytes())
+    }
+}

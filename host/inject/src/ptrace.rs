@@ -1,0 +1,129 @@
+//! The ptrace requests that we use, one function each. All must be called from the thread that seized the tracee.
+#![expect(unsafe_code, reason = "ptrace has no safe interface; every request is on this page")]
+
+use std::io;
+use std::mem;
+
+use libc::{c_int, c_long, pid_t};
+
+/// Note type of the extended processor state (`linux/elf.h`).
+const NT_X86_XSTATE: usize = 0x202;
+/// Most bytes of extended state we keep: AVX-512 and AMX tiles fit (Intel SDM 1, 13.4).
+const XSTATE_MAX: usize = 16 << 10;
+
+/// General registers, as the kernel's `user_regs_struct`.
+pub(crate) type Registers = libc::user_regs_struct;
+
+/// What a wait reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Stopped by `interrupt`, or in a group stop.
+    Stopped,
+    /// About to get this signal, which is held back until the tracee is let go with it.
+    Signal(c_int),
+    /// At the entry to, or the exit from, a system call.
+    SystemCall,
+    /// Ended.
+    Gone,
+}
+
+fn check(result: c_long) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Attaches without stopping.
+pub(crate) fn seize(tid: pid_t) -> io::Result<()> {
+    let options = libc::PTRACE_O_TRACESYSGOOD as usize;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0usize, options) })
+}
+
+/// Asks a tracee to stop. It does so at once, or when it comes back from an uninterruptible sleep.
+pub(crate) fn interrupt(tid: pid_t) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid, 0usize, 0usize) })
+}
+
+/// Lets a stopped tracee go for good, with a signal that was held back, or zero.
+pub(crate) fn detach(tid: pid_t, signal: c_int) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::ptrace(libc::PTRACE_DETACH, tid, 0usize, signal as usize) })
+}
+
+/// Lets a stopped tracee run, up to the next system call if `to_system_call`.
+pub(crate) fn resume(tid: pid_t, to_system_call: bool) -> io::Result<()> {
+    let request = if to_system_call { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::ptrace(request, tid, 0usize, 0usize) })
+}
+
+/// General registers of a stopped tracee.
+pub(crate) fn registers(tid: pid_t) -> io::Result<Registers> {
+    // SAFETY: the struct is plain numbers, for which zero is a value.
+    let mut registers: Registers = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes one `user_regs_struct`.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETREGS, tid, 0usize, &raw mut registers) })?;
+    Ok(registers)
+}
+
+/// Sets the general registers of a stopped tracee.
+pub(crate) fn set_registers(tid: pid_t, registers: &Registers) -> io::Result<()> {
+    // SAFETY: the kernel reads one `user_regs_struct` and checks it.
+    check(unsafe { libc::ptrace(libc::PTRACE_SETREGS, tid, 0usize, &raw const *registers) })
+}
+
+/// x87, vector and further state of a stopped tracee.
+pub(crate) fn extended_state(tid: pid_t) -> io::Result<Vec<u8>> {
+    let mut state = vec![0u8; XSTATE_MAX];
+    let mut range = libc::iovec { iov_base: state.as_mut_ptr().cast(), iov_len: state.len() };
+    // SAFETY: the kernel writes at most `iov_len` bytes and sets it to what it wrote.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, &raw mut range) })?;
+    state.truncate(range.iov_len);
+    Ok(state)
+}
+
+/// Puts back what [`extended_state`] read.
+pub(crate) fn set_extended_state(tid: pid_t, state: &[u8]) -> io::Result<()> {
+    let mut range = libc::iovec { iov_base: state.as_ptr().cast_mut().cast(), iov_len: state.len() };
+    // SAFETY: the kernel only reads the bytes, and checks them.
+    check(unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid, NT_X86_XSTATE, &raw mut range) })
+}
+
+/// The mask of blocked signals of a stopped tracee.
+pub(crate) fn signal_mask(tid: pid_t) -> io::Result<u64> {
+    let mut mask = 0u64;
+    // SAFETY: the kernel writes a mask of eight bytes.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETSIGMASK, tid, 8usize, &raw mut mask) })?;
+    Ok(mask)
+}
+
+/// Sets the mask of blocked signals.
+pub(crate) fn set_signal_mask(tid: pid_t, mask: u64) -> io::Result<()> {
+    // SAFETY: the kernel reads a mask of eight bytes.
+    check(unsafe { libc::ptrace(libc::PTRACE_SETSIGMASK, tid, 8usize, &raw const mask) })
+}
+
+/// What happened to the tracee, if anything has. Never blocks.
+pub(crate) fn poll(tid: pid_t) -> io::Result<Option<Event>> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one status word.
+    let got = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
+    if got == -1 {
+        let error = io::Error::last_os_error();
+        return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Some(Event::Gone)) } else { Err(error) };
+    }
+    if got == 0 {
+        return Ok(None);
+    }
+    if !libc::WIFSTOPPED(status) {
+        return Ok(Some(Event::Gone));
+    }
+    let signal = libc::WSTOPSIG(status);
+    Ok(Some(if status >> 16 == libc::PTRACE_EVENT_STOP {
+        Event::Stopped
+    } else if signal == libc::SIGTRAP | 0x80 {
+        Event::SystemCall
+    } else {
+        Event::Signal(signal)
+    }))
+}

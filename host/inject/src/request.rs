@@ -1,0 +1,90 @@
+//! What the engine is asked to put into a target, and what it answers.
+
+use std::ops::Range;
+
+use trocar_abi::map::MapSpec;
+use trocar_patch::SitePlan;
+use trocar_target::Process;
+
+/// Everything that is to be put into a target, decided beforehand.
+#[derive(Debug)]
+pub struct AttachPlan {
+    /// The target, as it was when the sites were planned.
+    pub process: Process,
+    /// The modules with sites. Site indexes run through all of them, from zero.
+    pub modules: Vec<ModulePlan>,
+    /// The probe.
+    pub probe: ProbePlan,
+    /// The target is a Go program: goroutine stacks, Go's argument registers.
+    pub go: bool,
+    /// The target holds a collector that scans the stacks of threads which it stops by signal.
+    pub collector: bool,
+    /// Bytes of a ring, a power of two.
+    pub ring_bytes: u64,
+}
+
+/// The sites of one module.
+#[derive(Debug)]
+pub struct ModulePlan {
+    /// Name of the module, for messages.
+    pub name: String,
+    /// Addresses in the process that the trampolines must reach.
+    pub range: Range<u64>,
+    /// What is added to a link-time address of the module to get one in the process.
+    pub bias: u64,
+    /// The sites.
+    pub sites: Vec<PlannedSite>,
+}
+
+/// One site.
+#[derive(Debug)]
+pub struct PlannedSite {
+    /// How it is patched.
+    pub plan: SitePlan,
+    /// Index of the handler.
+    pub handler: u32,
+}
+
+/// The probe, ready to be loaded.
+#[derive(Clone, Debug, Default)]
+pub struct ProbePlan {
+    /// The precompiled module.
+    pub code: Vec<u8>,
+    /// Export names of the handlers.
+    pub handlers: Vec<String>,
+    /// The maps, with the offsets of their shards.
+    pub maps: Vec<MapSpec>,
+    /// Bytes of all shards of a context.
+    pub maps_bytes: u64,
+    /// Parameters: integers, or `offset << 32 | length` into `strings`.
+    pub params: Vec<u64>,
+    /// Bytes of string parameters.
+    pub strings: Vec<u8>,
+    /// Fuel for each hit.
+    pub fuel: u64,
+    /// Most bytes of linear memory.
+    pub memory_max: u64,
+    /// Traps until quarantine.
+    pub trap_limit: u32,
+    /// The probe contains floating-point instructions.
+    pub floats: bool,
+}
+
+/// How long the target stood still, for each stop.
+#[derive(Clone, Debug, Default)]
+pub struct Stops {
+    /// Nanoseconds of each stop of the whole process.
+    pub nanoseconds: Vec<u64>,
+}
+
+impl Stops {
+    /// The longest.
+    #[must_use]
+    pub fn longest(&self) -> u64 {
+        self.nanoseconds.iter().copied().max().unwrap_or(0)
+    }
+
+    pub(crate) fn add(&mut self, stop: std::time::Duration) {
+        self.nanoseconds.push(u64::try_from(stop.as_nanos()).unwrap_or(u64::MAX));
+    }
+}

@@ -1,0 +1,276 @@
+//! Stopping a whole process for some microseconds, and letting it go as if nothing had happened.
+//!
+//! A thread counts as stopped when ptrace says so, or when it sleeps in the kernel after an interrupt at a program
+//! counter that the caller finds harmless (a vfork parent or a thread in an uninterruptible sleep never stops, and
+//! must not hold up the others): before it runs one more instruction of the program, it stops.
+//!
+//! What an interrupt disturbs is put right: calls that the kernel would end with EINTR for a stop, though no signal
+//! came, are made to start again. If we die at any point, the kernel lets every thread go.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use libc::pid_t;
+use trocar_target::{Failure, FailureKind};
+
+use crate::ptrace::{self, Event, Registers};
+
+/// How long a stop may take until it is given up (DESIGN §4).
+pub const STOP_DEADLINE: Duration = Duration::from_millis(5);
+
+/// Calls that end with EINTR when a thread is stopped, which a program does not expect without a signal (signal(7),
+/// "Interruption of system calls and library functions by stop signals"). Starting them again is right for all of them.
+const RESTARTED: [u64; 9] = [
+    232, // epoll_wait
+    281, // epoll_pwait
+    441, // epoll_pwait2
+    65,  // semop
+    220, // semtimedop
+    128, // rt_sigtimedwait
+    208, // io_getevents
+    333, // io_pgetevents
+    426, // io_uring_enter
+];
+const EINTR: i64 = -4;
+
+/// A thread of the target in a stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopped {
+    pub(crate) tid: pid_t,
+    /// Registers where it stopped; `None` if it sleeps in the kernel and cannot be stopped.
+    pub(crate) registers: Option<Registers>,
+    /// Program counter and stack pointer, also of a thread that sleeps.
+    pub(crate) ip: u64,
+    pub(crate) sp: u64,
+    /// A signal that was about to be delivered.
+    held: i32,
+}
+
+/// The whole process, stopped. Dropping it lets everything go.
+#[derive(Debug)]
+pub(crate) struct World {
+    pid: pid_t,
+    pub(crate) threads: Vec<Stopped>,
+    began: Instant,
+    released: bool,
+}
+
+impl World {
+    /// Stops every thread. `harmless` says whether a thread that sleeps in the kernel may stay as it is, by its
+    /// program counter.
+    pub(crate) fn stop(pid: pid_t, deadline: Duration, harmless: impl Fn(u64) -> bool) -> Result<Self, Failure> {
+        let began = Instant::now();
+        let mut world = Self { pid, threads: Vec::new(), began, released: false };
+        let mut waiting: Vec<(pid_t, i32)> = Vec::new();
+        loop {
+            let mut fresh = 0;
+            for tid in tasks(pid)? {
+                let known = world.threads.iter().any(|t| t.tid == tid) || waiting.iter().any(|w| w.0 == tid);
+                if known {
+                    continue;
+                }
+                match ptrace::seize(tid).and_then(|()| ptrace::interrupt(tid)) {
+                    Ok(()) => {
+                        waiting.push((tid, 0));
+                        fresh += 1;
+                    }
+                    // It ended between the listing and now, or it is a zombie leader: it runs nothing any more.
+                    Err(_) if is_gone(pid, tid) => {}
+                    Err(error) => return Err(seize_failure(pid, tid, &error)),
+                }
+            }
+            world.wait(&mut waiting, began + deadline, &harmless)?;
+            if fresh == 0 {
+                break;
+            }
+        }
+        if world.threads.is_empty() {
+            return Err(gone(pid));
+        }
+        Ok(world)
+    }
+
+    fn wait(
+        &mut self,
+        waiting: &mut Vec<(pid_t, i32)>,
+        until: Instant,
+        harmless: &impl Fn(u64) -> bool,
+    ) -> Result<(), Failure> {
+        let mut rounds = 0u32;
+        while !waiting.is_empty() {
+            let mut failure = None;
+            waiting.retain(|&(tid, _)| match ptrace::poll(tid) {
+                Ok(None) => true,
+                Ok(Some(Event::Gone)) => false,
+                Ok(Some(event)) => {
+                    let held = if let Event::Signal(signal) = event { signal } else { 0 };
+                    match ptrace::registers(tid) {
+                        Ok(r) => {
+                            let thread = Stopped { tid, registers: Some(r), ip: r.rip, sp: r.rsp, held };
+                            self.threads.push(thread);
+                        }
+                        // Killed while stopped: nothing of it runs any more.
+                        Err(_) => {}
+                    }
+                    false
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
+            });
+            if let Some(error) = failure {
+                return Err(Failure::new(FailureKind::Bug, format!("waiting for a thread of {}: {error}", self.pid)));
+            }
+            if waiting.is_empty() {
+                break;
+            }
+            rounds += 1;
+            if rounds > 64 {
+                waiting.retain(|&(tid, _)| match sleeping_at(self.pid, tid) {
+                    Some((sp, ip)) if harmless(ip) => {
+                        self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
+                        false
+                    }
+                    _ => true,
+                });
+            }
+            if Instant::now() > until {
+                let tids: Vec<String> = waiting.iter().map(|w| w.0.to_string()).collect();
+                return Err(Failure::new(
+                    FailureKind::NothingPatched,
+                    format!("thread {} of process {} did not stop within {:?}", tids.join(", "), self.pid, STOP_DEADLINE),
+                )
+                .hint("the target was let go untouched; try again when it is less busy"));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Lets everything go; returns how long it was stopped.
+    pub(crate) fn release(mut self) -> Duration {
+        self.let_go();
+        self.began.elapsed()
+    }
+
+    /// Lets all but one thread go; that one stays stopped and traced. Returns it, and how long the others stood.
+    pub(crate) fn release_all_but(mut self, tid: pid_t) -> (Option<Stopped>, Duration) {
+        let at = self.threads.iter().position(|t| t.tid == tid && t.registers.is_some());
+        let kept = at.map(|i| self.threads.swap_remove(i));
+        self.let_go();
+        (kept, self.began.elapsed())
+    }
+
+    fn let_go(&mut self) {
+        if self.released {
+            return;
+        }
+        self.released = true;
+        for thread in &mut self.threads {
+            thread.let_go(self.pid);
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+impl Stopped {
+    /// Sets the thread's registers, now and for its release.
+    pub(crate) fn set_registers(&mut self, registers: Registers) -> io::Result<()> {
+        ptrace::set_registers(self.tid, &registers)?;
+        self.registers = Some(registers);
+        self.ip = registers.rip;
+        self.sp = registers.rsp;
+        Ok(())
+    }
+
+    /// Notes a signal that came while the thread was ours; it is delivered when the thread is let go.
+    pub(crate) fn hold(&mut self, signal: i32) {
+        if signal != 0 {
+            self.held = signal;
+        }
+    }
+
+    /// Lets the thread go with the registers that it has, the signal that was held back, and the call that our stop
+    /// interrupted started again.
+    pub(crate) fn let_go(&mut self, pid: pid_t) {
+        if let Some(registers) = self.registers.as_mut()
+            && interrupted_by_us(pid, self.tid, registers)
+        {
+            registers.rip = registers.rip.wrapping_sub(2); // `syscall` is two bytes
+            registers.rax = registers.orig_rax;
+            registers.orig_rax = u64::MAX;
+            // If this fails the thread is gone, and with it the reason to do it.
+            let _ = ptrace::set_registers(self.tid, registers);
+        }
+        // A thread that sleeps cannot be detached now: the kernel does it when this tracer thread ends.
+        let _ = ptrace::detach(self.tid, self.held);
+    }
+}
+
+fn interrupted_by_us(pid: pid_t, tid: pid_t, registers: &Registers) -> bool {
+    registers.rax.cast_signed() == EINTR && RESTARTED.contains(&registers.orig_rax) && !signal_pending(pid, tid)
+}
+
+/// Whether a signal that is not blocked waits for the thread. Unknown counts as yes: then nothing is changed.
+fn signal_pending(pid: pid_t, tid: pid_t) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")) else { return true };
+    let mask = |name: &str| {
+        let line = status.lines().find(|l| l.starts_with(name))?;
+        u64::from_str_radix(line.get(name.len()..)?.trim(), 16).ok()
+    };
+    match (mask("SigPnd:"), mask("ShdPnd:"), mask("SigBlk:")) {
+        (Some(own), Some(shared), Some(blocked)) => (own | shared) & !blocked != 0,
+        _ => true,
+    }
+}
+
+/// Threads of a process.
+pub(crate) fn tasks(pid: pid_t) -> Result<Vec<pid_t>, Failure> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| gone(pid))?;
+    let tids: Vec<pid_t> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    if tids.is_empty() { Err(gone(pid)) } else { Ok(tids) }
+}
+
+fn is_gone(pid: pid_t, tid: pid_t) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")) {
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
+        Err(_) => true,
+    }
+}
+
+/// Stack pointer and program counter of a thread that sleeps in the kernel; `None` while it runs.
+fn sleeping_at(pid: pid_t, tid: pid_t) -> Option<(u64, u64)> {
+    let line = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    let mut words = line.split_whitespace().rev();
+    let number = |word: Option<&str>| u64::from_str_radix(word?.strip_prefix("0x")?, 16).ok();
+    let ip = number(words.next())?;
+    Some((number(words.next())?, ip))
+}
+
+fn seize_failure(pid: pid_t, tid: pid_t, error: &io::Error) -> Failure {
+    let tracer = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))
+        .ok()
+        .and_then(|s| s.lines().find_map(|l| l.strip_prefix("TracerPid:")?.trim().parse::<i32>().ok()))
+        .unwrap_or(0);
+    if tracer != 0 {
+        let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
+        return Failure::new(
+            FailureKind::NothingPatched,
+            format!("thread {tid} of process {pid} is already traced by process {tracer} ({})", name.trim()),
+        )
+        .hint("detach that tool first; a process can have one tracer at a time");
+    }
+    Failure::new(FailureKind::NotPermitted, format!("process {pid} may not be traced: {error}"))
+        .hint("run as root, or grant the capability: sudo setcap cap_sys_ptrace+ep $(command -v trocar)")
+}
+
+pub(crate) fn gone(pid: pid_t) -> Failure {
+    Failure::new(FailureKind::NoProcess, format!("process {pid} has ended")).hint("list what runs: trocar ps")
+}

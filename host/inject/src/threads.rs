@@ -1,0 +1,181 @@
+//! Threads and their contexts: registering those that are there, and those that come.
+
+use std::collections::HashSet;
+use std::mem::offset_of;
+
+use libc::pid_t;
+use trocar_abi::control::Control;
+use trocar_abi::hit::{ContextHead, ThreadSlot, first_slot};
+use trocar_abi::shared::{ContextShared, Layout, SharedHead};
+use trocar_ring::SharedView;
+use trocar_target::{Failure, FailureKind, Mapping, maps};
+
+use crate::load::lost;
+use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::plain::bytes_of;
+use crate::stop::{Stopped, tasks};
+
+/// Longest stack that is believed. A larger mapping is something else.
+const STACK_MAX: u64 = 1 << 30;
+
+/// Range of a thread's own stack, where hits may run in place.
+///
+/// Proven for two shapes: the first thread's `[stack]`, and a mapping that holds both the stack pointer and the thread
+/// control block and has a guard right below it, as glibc and musl make them. Anything else (a coroutine's stack, one
+/// that the program carved out of a larger block) gets no range, and its hits run on the spare stack.
+pub(crate) fn stack_range(maps: &[Mapping], sp: u64, thread_pointer: u64) -> Option<(u64, u64)> {
+    let at = maps.iter().position(|m| m.range().contains(&sp))?;
+    let mapping = maps.get(at)?;
+    if !mapping.write || mapping.shared || mapping.end - mapping.start > STACK_MAX {
+        return None;
+    }
+    if mapping.is_special("[stack]") {
+        return Some((mapping.start, mapping.end));
+    }
+    let guard = at.checked_sub(1).and_then(|i| maps.get(i))?;
+    let guarded = guard.end == mapping.start && !guard.read && !guard.write && !guard.execute;
+    let own = mapping.range().contains(&thread_pointer) && mapping.path.is_none();
+    (guarded && own).then_some((mapping.start, mapping.end))
+}
+
+/// The pool as the host sees it.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pid: pid_t,
+    view: SharedView,
+    layout: Layout,
+    contexts: Vec<u64>,
+    table: u64,
+    table_len: u32,
+    /// Contexts whose thread's stack has been looked for.
+    known: HashSet<u32>,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        pid: pid_t,
+        memory: &RemoteMemory,
+        view: SharedView,
+        layout: Layout,
+        control: &Control,
+    ) -> Result<Self, Failure> {
+        let mut pool = Self {
+            pid,
+            view,
+            layout,
+            contexts: Vec::new(),
+            table: control.table,
+            table_len: control.table_len,
+            known: HashSet::new(),
+        };
+        pool.refresh(memory, control)?;
+        Ok(pool)
+    }
+
+    /// Learns the addresses of contexts that were added.
+    pub(crate) fn refresh(&mut self, memory: &RemoteMemory, control: &Control) -> Result<(), Failure> {
+        let count = control.contexts.min(self.layout.contexts);
+        let bytes = memory.bytes(RemoteAddress(control.context_list), count as usize * 8).map_err(|e| lost(self.pid, &e))?;
+        self.contexts = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+        Ok(())
+    }
+
+    /// Contexts that exist.
+    pub(crate) fn contexts(&self) -> &[u64] {
+        &self.contexts
+    }
+
+    /// Contexts that threads have claimed.
+    pub(crate) fn claimed(&self) -> u32 {
+        self.view.load_u32(offset_of!(SharedHead, claimed) as u64).unwrap_or(0)
+    }
+
+    /// Gives every stopped thread a context, before any gate is open.
+    pub(crate) fn register(&mut self, memory: &RemoteMemory, threads: &[Stopped], maps: &[Mapping]) -> Result<(), Failure> {
+        let mut taken: HashSet<u32> = HashSet::new();
+        let mut pointers: HashSet<u64> = HashSet::new();
+        let mut index = self.claimed();
+        for thread in threads {
+            let Some(registers) = thread.registers else { continue };
+            let pointer = registers.fs_base;
+            let Some(&context) = self.contexts.get(index as usize) else { break };
+            if pointer < 2 || !pointers.insert(pointer) {
+                continue;
+            }
+            let mut slot = first_slot(pointer, self.table_len);
+            while !taken.insert(slot) {
+                slot = (slot + 1) & (self.table_len - 1);
+            }
+            let range = stack_range(maps, registers.rsp, pointer);
+            self.write_stack(memory, context, range.unwrap_or((0, 0)))?;
+            self.note(index, pointer, registers.rsp, thread.tid);
+            let tid = thread.tid.cast_unsigned();
+            let at = RemoteAddress(context + offset_of!(ContextHead, tid) as u64);
+            memory.write(at, &tid.to_le_bytes()).map_err(|e| lost(self.pid, &e))?;
+            let entry = ThreadSlot { key: pointer, context: u64::from(index) };
+            let at = RemoteAddress(self.table + u64::from(slot) * size_of::<ThreadSlot>() as u64);
+            memory.write(at, bytes_of(&entry)).map_err(|e| lost(self.pid, &e))?;
+            self.known.insert(index);
+            index += 1;
+        }
+        self.view
+            .store_u32(offset_of!(SharedHead, claimed) as u64, index)
+            .ok_or_else(|| Failure::new(FailureKind::Bug, "the shared memory is too short"))
+    }
+
+    fn note(&self, index: u32, pointer: u64, sp: u64, tid: pid_t) {
+        let at = self.layout.context(index);
+        // The view covers the layout, so these stores have a place.
+        let _ = self.view.store_u64_release(at + offset_of!(ContextShared, first_sp) as u64, sp);
+        let _ = self.view.store_u32(at + offset_of!(ContextShared, tid) as u64, tid.cast_unsigned());
+        let _ = self.view.store_u64_release(at + offset_of!(ContextShared, thread_pointer) as u64, pointer);
+    }
+
+    fn write_stack(&self, memory: &RemoteMemory, context: u64, (low, high): (u64, u64)) -> Result<(), Failure> {
+        let field = |offset: usize| RemoteAddress(context + offset as u64);
+        memory
+            .write_word(field(offset_of!(ContextHead, stack_low)), low)
+            .and_then(|()| memory.write_word(field(offset_of!(ContextHead, stack_high)), high))
+            .map_err(|e| lost(self.pid, &e))
+    }
+
+    /// Finds the stacks of threads that claimed a context since, and marks contexts whose thread is gone.
+    pub(crate) fn tend(&mut self, memory: &RemoteMemory, same_namespace: bool) -> Result<(), Failure> {
+        let claimed = self.claimed().min(self.layout.contexts);
+        let load = |index: u32, offset: usize| self.view.load_u64_acquire(self.layout.context(index) + offset as u64);
+        let tids: HashSet<u32> = tasks(self.pid)?.into_iter().map(pid_t::cast_unsigned).collect();
+        let mut found: Vec<(u32, Option<(u64, u64)>)> = Vec::new();
+        let mut gone = Vec::new();
+        let mut map_list = None;
+        for index in 0..claimed {
+            let pointer = load(index, offset_of!(ContextShared, thread_pointer)).unwrap_or(0);
+            let sp = load(index, offset_of!(ContextShared, first_sp)).unwrap_or(0);
+            let tid = self.view.load_u32(self.layout.context(index) + offset_of!(ContextShared, tid) as u64).unwrap_or(0);
+            if pointer == 0 {
+                continue;
+            }
+            if same_namespace && tid != 0 && !tids.contains(&tid) {
+                gone.push(index);
+            } else if !self.known.contains(&index) {
+                if map_list.is_none() {
+                    map_list = Some(maps(self.pid)?);
+                }
+                found.push((index, map_list.as_deref().and_then(|m| stack_range(m, sp, pointer))));
+            }
+        }
+        for (index, range) in found {
+            self.known.insert(index);
+            if let (Some(&context), Some(range)) = (self.contexts.get(index as usize), range) {
+                self.write_stack(memory, context, range)?;
+            }
+        }
+        for index in gone {
+            self.known.remove(&index);
+            let Some(&context) = self.contexts.get(index as usize) else { continue };
+            self.write_stack(memory, context, (0, 0))?;
+            let at = RemoteAddress(context + offset_of!(ContextHead, stale) as u64);
+            memory.write(at, &1u32.to_le_bytes()).map_err(|e| lost(self.pid, &e))?;
+        }
+        Ok(())
+    }
+}

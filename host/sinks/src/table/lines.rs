@@ -1,0 +1,195 @@
+//! Replies that are a line or a few: attached, events, log lines, changes of state, receipt, exit, failure.
+
+use trocar_session::reply::{Attached, Event, Exited, LogLine, Receipt, StateChange, Value};
+use trocar_target::failure::Failure;
+
+use super::grid::{Align, Grid};
+use super::line::{Line, Tone};
+use super::maps::plain;
+use super::number::{bytes, clock, count, duration};
+
+/// Most sites, and most refusals, that are listed; JSON has them all.
+const LISTED: usize = 50;
+
+/// What is in place, under which limits, and what was refused.
+pub(super) fn attached(a: &Attached) -> Vec<Line> {
+    let mut first = Line::new().with(Tone::Good, "attached");
+    first.push(Tone::Plain, " ");
+    first.push(Tone::Strong, &a.session);
+    let refused = match a.refusals.len() {
+        0 => String::new(),
+        n => format!(" ({n} refused)"),
+    };
+    let text = format!(
+        ": {} in process {} at {}{refused}, in {}; {} stopped for at most {}",
+        a.probe,
+        a.pid,
+        count(a.sites.len(), "site"),
+        duration(a.attach_ns),
+        count(a.threads, "thread"),
+        duration(a.pause_ns)
+    );
+    first.push(Tone::Plain, &text);
+    let limits = format!(
+        "limits: {} fuel a hit, {} of memory, {} to quarantine, {} to live",
+        a.limits.fuel,
+        bytes(a.limits.memory_bytes),
+        count(usize::try_from(a.limits.traps).unwrap_or(usize::MAX), "trap"),
+        clock(a.limits.ttl_ns / 1_000_000_000)
+    );
+    let mut out = vec![first, Line::new().with(Tone::Faint, &limits)];
+
+    let cell = |text: &str| Line::new().with(Tone::Plain, text);
+    let mut sites = Grid::new(&[
+        ("SITE", Align::Right),
+        ("POINT", Align::Left),
+        ("MODULE", Align::Left),
+        ("SYMBOL", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("RUNG", Align::Left),
+    ]);
+    for site in a.sites.iter().take(LISTED) {
+        let symbol = match (&site.symbol, site.offset) {
+            (Some(symbol), 0) => symbol.clone(),
+            (Some(symbol), offset) => format!("{symbol}+{offset:#x}"),
+            (None, _) => "-".to_owned(),
+        };
+        let number = site.site.to_string();
+        let texts = [&number, &site.point, &site.module, &symbol, &site.address, &site.rung];
+        sites.row(texts.map(|text| cell(text)).into());
+    }
+    list(&mut out, sites, a.sites.len(), "site");
+
+    let mut refusals = Grid::new(&[
+        ("REFUSED", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("REASON", Align::Left),
+        ("DETAIL", Align::Left),
+    ]);
+    for refusal in a.refusals.iter().take(LISTED) {
+        refusals.row(vec![
+            cell(&refusal.point),
+            cell(&refusal.address),
+            Line::new().with(Tone::Warning, &refusal.reason),
+            cell(&refusal.detail),
+        ]);
+    }
+    list(&mut out, refusals, a.refusals.len(), "refusal");
+    out
+}
+
+/// Adds a table, and how many rows of it are left out.
+fn list(out: &mut Vec<Line>, grid: Grid, all: usize, noun: &str) {
+    let shown = grid.len();
+    if shown == 0 {
+        return;
+    }
+    out.extend(grid.lines());
+    if all > shown {
+        let text = format!("{} more (all of them with -o json)", count(all - shown, noun));
+        out.push(Line::new().with(Tone::Faint, &text));
+    }
+}
+
+/// An event: time, thread, name, fields, and its site if there are several.
+pub(super) fn event(e: &Event, time: &str, site: Option<&str>) -> Line {
+    let mut line = Line::new().with(Tone::Faint, time);
+    line.push(Tone::Faint, &format!(" {} ", e.tid));
+    line.push(Tone::Strong, &e.name);
+    for (name, value) in &e.fields {
+        line.push(Tone::Plain, " ");
+        line.push(Tone::Faint, name);
+        line.push(Tone::Faint, "=");
+        match value {
+            Value::Text(text) => line.push_quoted(Tone::Plain, text),
+            number => line.push(Tone::Plain, &plain(number)),
+        }
+    }
+    at_site(&mut line, site);
+    line
+}
+
+/// A log line: time, thread, level, text, and its site if there are several.
+pub(super) fn log(l: &LogLine, time: &str, site: Option<&str>) -> Line {
+    let tone = match l.level.as_str() {
+        "error" => Tone::Bad,
+        "warn" => Tone::Warning,
+        "info" => Tone::Plain,
+        _ => Tone::Faint,
+    };
+    let mut line = Line::new().with(Tone::Faint, time);
+    line.push(Tone::Faint, &format!(" {} ", l.tid));
+    line.push(tone, &format!("{:5} ", l.level));
+    line.push(Tone::Plain, &l.message);
+    at_site(&mut line, site);
+    line
+}
+
+fn at_site(line: &mut Line, site: Option<&str>) {
+    if let Some(site) = site {
+        line.push(Tone::Faint, " at ");
+        line.push(Tone::Faint, site);
+    }
+}
+
+/// A change of state.
+pub(super) fn state(s: &StateChange) -> Line {
+    let tone = match s.state.as_str() {
+        "armed" => Tone::Good,
+        "quarantined" => Tone::Bad,
+        _ => Tone::Warning,
+    };
+    let mut line = Line::new().with(Tone::Strong, &s.session);
+    line.push(Tone::Plain, &format!(": {} is ", s.probe));
+    line.push(tone, &s.state);
+    line.push(Tone::Plain, &format!(": {}", s.why));
+    line
+}
+
+/// The receipt.
+pub(super) fn receipt(r: &Receipt) -> Vec<Line> {
+    let mut first = Line::new().with(Tone::Good, "detached");
+    first.push(Tone::Plain, " ");
+    first.push(Tone::Strong, &r.session);
+    first.push(Tone::Plain, &format!(" from process {}: {}, ", r.pid, count(r.sites, "site")));
+    let short = |hash: &str| hash.chars().take(12).collect::<String>();
+    if r.restored {
+        first.push(Tone::Good, "text as before");
+        first.push(Tone::Plain, &format!(" (sha256 {}…)", short(&r.text_sha256_after)));
+    } else {
+        first.push(Tone::Bad, "TEXT NOT RESTORED");
+        let hashes = format!(
+            " (sha256 {}… before, {}… after)",
+            short(&r.text_sha256_before),
+            short(&r.text_sha256_after)
+        );
+        first.push(Tone::Plain, &hashes);
+    }
+    first.push(Tone::Plain, ", ");
+    match r.mappings_left {
+        0 => first.push(Tone::Good, "nothing of ours left in it"),
+        n => first.push(Tone::Warning, &format!("{} left in it", count(n, "mapping"))),
+    }
+    let times = format!(", in {}; stopped for at most {}", duration(r.detach_ns), duration(r.pause_ns));
+    first.push(Tone::Plain, &times);
+    let mut out = vec![first];
+    out.extend(
+        r.residue.iter().map(|what| Line::new().with(Tone::Warning, "left: ").with(Tone::Plain, what)),
+    );
+    out
+}
+
+/// The target ended.
+pub(super) fn exited(e: &Exited) -> Line {
+    let mut line = Line::new().with(Tone::Strong, &e.session);
+    line.push(Tone::Plain, &format!(": process {} ended ({}), and the probe with it", e.pid, e.how));
+    line
+}
+
+/// Why a command failed, and each line of the hint.
+pub(super) fn failure(f: &Failure) -> Vec<Line> {
+    let mut out = vec![Line::new().with(Tone::Bad, "error: ").with(Tone::Plain, &f.message)];
+    let hint = f.hint.as_deref().unwrap_or_default();
+    out.extend(hint.lines().map(|line| Line::new().with(Tone::Strong, "  try: ").with(Tone::Plain, line)));
+    out
+}

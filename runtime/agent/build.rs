@@ -1,0 +1,22 @@
+//! How the image is linked: a static position-independent executable with no libc, no dynamic linker, no exception
+//! header, and one entry point that only the host knows.
+
+fn main() {
+    for arg in [
+        "-nostdlib",
+        "-nostartfiles",
+        "-static-pie",
+        "-Wl,-e,agent_entry",
+        "-Wl,--gc-sections",
+        "-Wl,-z,norelro",
+        "-Wl,--no-eh-frame-hdr",
+        "-Wl,--build-id=none",
+        "-Wl,--no-undefined",
+        "-Wl,-z,noexecstack",
+        // Segments on pages of their own, so that text is never in a writable mapping.
+        "-Wl,-z,separate-code",
+    ] {
+        println!("cargo:rustc-link-arg-bins={arg}");
+    }
+    println!("cargo:rerun-if-changed=build.rs");
+}

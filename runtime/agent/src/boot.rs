@@ -1,0 +1,266 @@
+//! What happens on a borrowed thread: the engine, the module, the pool of contexts.
+//!
+//! The host has stopped one thread outside our code, gave it a stack of ours, and waits. No gate is open yet when
+//! `init` runs; hits may be under way on other threads when `fill` runs.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering;
+
+use trocar_abi::control::{Control, MAGIC, Op, Probe, context_stride, flags};
+use trocar_abi::hit::{ContextHead, ThreadSlot};
+use trocar_abi::map::MapSpec;
+use trocar_abi::shared::{ContextShared, TAIL_OFFSET};
+use trocar_abi::{PAGE, round_up};
+use trocar_ring::Producer;
+use trocar_sandbox::{Env, Instance, Loaded, Maps, configure};
+use wasmtime::{Config, CustomCodeMemory, Engine, Module};
+
+use crate::context::Context;
+use crate::entry::hit_entry;
+use crate::global::{
+    BOOT_HEAP, BOOT_THREAD, BOOT_TLS, CONTROL, FILLED, MEMORY_BASE, MEMORY_LEN, agent, agent_mut, thread_pointer,
+};
+use crate::heap::Heap;
+use crate::memory::Creator;
+use crate::sys;
+use crate::target::OwnProcess;
+
+/// Fuel for the start function and `_initialize` of one instance (GUESTS.md G3: Go's takes 613 000).
+const START_FUEL: u64 = 10_000_000;
+
+/// Runs one operation. Leaves the answer in the control block.
+///
+/// # Safety
+/// Called by `agent_entry` alone; `control` is the host's control block.
+pub(crate) unsafe extern "C" fn boot(op: u32, control: *mut Control) {
+    // SAFETY: the host's control block, which nobody else uses while an operation runs.
+    let block = unsafe { &mut *control };
+    block.failed = 1;
+    if block.magic != MAGIC || block.version != trocar_abi::VERSION {
+        say(block, "the control block is of another version");
+        return;
+    }
+    CONTROL.store(control, Ordering::Relaxed);
+    // The thread pointer is needed before the flags are in `agent()`, so they are put there first.
+    // SAFETY: INVARIANT (boot first).
+    unsafe { (*agent_mut()).flags = block.flags };
+    BOOT_THREAD.store(thread_pointer(), Ordering::Relaxed);
+    let result = match op {
+        o if o == Op::Init as u32 => init(block),
+        o if o == Op::Fill as u32 => fill(block),
+        _ => Err(wasmtime::Error::msg("no such operation")),
+    };
+    match result {
+        Ok(()) => block.failed = 0,
+        Err(error) => {
+            let mut text = Message(block);
+            // The message is cut at its capacity; that is not an error.
+            let _ = write!(text, "{error:#}");
+        }
+    }
+    BOOT_THREAD.store(0, Ordering::Relaxed);
+}
+
+fn say(block: &mut Control, text: &str) {
+    let _ = Message(block).write_str(text);
+}
+
+/// Writes into the control block's message, cut at its capacity.
+pub(crate) struct Message<'a>(pub(crate) &'a mut Control);
+
+impl Write for Message<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let start = self.0.message_len as usize;
+        if let Some(room) = self.0.message.get_mut(start..) {
+            let n = room.len().min(text.len());
+            if let (Some(to), Some(from)) = (room.get_mut(..n), text.as_bytes().get(..n)) {
+                to.copy_from_slice(from);
+                self.0.message_len += n as u32;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A slice of something that the host put at `address`.
+///
+/// # Safety
+/// The host mapped `len` values there for the life of the agent; nobody writes them any more.
+unsafe fn placed<T>(address: u64, len: usize) -> &'static [T] {
+    if len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's contract.
+    unsafe { core::slice::from_raw_parts(address as *const T, len) }
+}
+
+/// Code is where the host put it, readable and executable already: nothing is to be done, and nothing is ever
+/// mprotected in the target.
+struct InPlace;
+
+impl CustomCodeMemory for InPlace {
+    fn required_alignment(&self) -> usize {
+        PAGE as usize
+    }
+    fn publish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
+        Ok(())
+    }
+    fn unpublish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+/// AVX is never reported, so neither wasmtime nor a module may use it; what x86-64-v2 has is asked of the processor.
+fn detect(feature: &str) -> Option<bool> {
+    let leaf = core::arch::x86_64::__cpuid(1);
+    Some(match feature {
+        "sse3" => leaf.ecx & 1 != 0,
+        "ssse3" => leaf.ecx & 1 << 9 != 0,
+        "sse4.1" => leaf.ecx & 1 << 19 != 0,
+        "sse4.2" => leaf.ecx & 1 << 20 != 0,
+        "popcnt" => leaf.ecx & 1 << 23 != 0,
+        _ => false,
+    })
+}
+
+fn init(block: &mut Control) -> wasmtime::Result<()> {
+    // SAFETY: the host mapped `heap_len` bytes at `heap` for the agent alone.
+    let heap = unsafe { (block.heap as *mut Heap).as_mut() }.ok_or_else(|| wasmtime::Error::msg("no heap"))?;
+    let first = block.heap as usize + round_up(size_of::<Heap>() as u64, 64) as usize;
+    *heap = Heap::new(first, (block.heap + block.heap_len) as usize);
+    BOOT_HEAP.store(heap, Ordering::Relaxed);
+    BOOT_TLS.store(ptr::null_mut(), Ordering::Relaxed);
+
+    // SAFETY: the host placed these before it entered us.
+    let (sites, gates) =
+        unsafe { (placed(block.sites, block.site_count as usize), placed(block.gates, block.gate_count as usize)) };
+    for &gate in gates {
+        // SAFETY: the page of a gate word is ours.
+        if !unsafe { sys::wipe_on_fork(gate & !(PAGE - 1)) } {
+            return Err(wasmtime::Error::msg("madvise(MADV_WIPEONFORK) failed"));
+        }
+    }
+    let table_len = (block.context_capacity * 4).next_power_of_two();
+    let table: Vec<ThreadSlot> = alloc::vec![ThreadSlot::default(); table_len as usize];
+    let contexts: Vec<*mut Context> = alloc::vec![ptr::null_mut(); block.context_capacity as usize];
+    let table = Box::leak(table.into_boxed_slice());
+    let contexts = Box::leak(contexts.into_boxed_slice());
+    block.table = table.as_mut_ptr() as u64;
+    block.table_len = table_len;
+    block.context_list = contexts.as_mut_ptr() as u64;
+    block.hit_entry = hit_entry as *const () as u64;
+
+    // SAFETY: INVARIANT (boot first): no gate is open, nobody else reads.
+    let agent = unsafe { &mut *agent_mut() };
+    agent.pid = block.pid;
+    agent.sites = sites;
+    agent.gates = gates;
+    agent.shared = block.shared as *mut u8;
+    agent.layout = block.layout;
+    agent.table = table.as_mut_ptr();
+    agent.table_len = table_len;
+    agent.contexts = contexts.as_mut_ptr();
+    agent.clock_gettime = block.clock_gettime;
+    agent.trap_limit = block.probe.trap_limit;
+    agent.loaded = Some(load(&block.probe)?);
+    Ok(())
+}
+
+fn load(probe: &Probe) -> wasmtime::Result<Loaded> {
+    let mut config = Config::new();
+    configure(&mut config);
+    config.with_custom_code_memory(Some(alloc::sync::Arc::new(InPlace)));
+    config.with_host_memory(alloc::sync::Arc::new(Creator));
+    // SAFETY: `detect` answers only what CPUID says, or false.
+    unsafe { config.detect_host_feature(detect) };
+    let engine = Engine::new(&config)?;
+    let bytes = ptr::slice_from_raw_parts_mut(probe.module as *mut u8, probe.module_len as usize);
+    let bytes = NonNull::new(bytes).ok_or_else(|| wasmtime::Error::msg("no module"))?;
+    // SAFETY: the host compiled these bytes itself with this very configuration, placed them here for the life of the
+    // agent, and nobody can write them (a sealed file).
+    let module = unsafe { Module::deserialize_raw(&engine, bytes)? };
+    // SAFETY: the host placed the names.
+    let names: &[u8] = unsafe { placed(probe.handlers, probe.handlers_len as usize) };
+    let mut handlers: Vec<&str> = Vec::new();
+    for name in names.split(|&b| b == 0).filter(|n| !n.is_empty()) {
+        handlers.push(core::str::from_utf8(name).map_err(|_| wasmtime::Error::msg("a handler's name is not UTF-8"))?);
+    }
+    Loaded::new(&engine, &module, &handlers)
+}
+
+/// Creates the contexts that the host wants, each in its own part of the region, and adds them to the pool.
+fn fill(block: &mut Control) -> wasmtime::Result<()> {
+    let filled = FILLED.load(Ordering::Relaxed);
+    let until = filled.saturating_add(block.contexts_wanted).min(block.context_capacity);
+    for index in filled..until {
+        let context = create(block, index)?;
+        // SAFETY: the list has `context_capacity` entries and `index` is below it.
+        let entry = unsafe { agent().contexts.add(index as usize) };
+        // SAFETY: as above; readers look only below FILLED.
+        unsafe { entry.write(context) };
+        FILLED.store(index + 1, Ordering::Release);
+        block.contexts = index + 1;
+    }
+    Ok(())
+}
+
+fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
+    let agent = agent();
+    let loaded = agent.loaded.as_ref().ok_or_else(|| wasmtime::Error::msg("fill before init"))?;
+    let stride = context_stride(block.spare_stack, block.probe.memory_max);
+    let start = block.region + u64::from(index) * stride;
+    // SAFETY: the first page of a part of the region that nobody uses yet.
+    if !unsafe { sys::make_guard(start, PAGE) } {
+        return Err(wasmtime::Error::msg("mprotect of a guard page failed"));
+    }
+    let spare_top = start + PAGE + round_up(u64::from(block.spare_stack), PAGE);
+    let context = spare_top as *mut Context;
+    let heap_start = spare_top + round_up(size_of::<Context>() as u64, 64);
+    let heap_end = spare_top + trocar_abi::control::CONTEXT_HEAP;
+    MEMORY_BASE.store(heap_end, Ordering::Relaxed);
+    MEMORY_LEN.store(round_up(block.probe.memory_max, PAGE), Ordering::Relaxed);
+
+    let layout = &agent.layout;
+    let at = |offset: u64| (block.shared + offset) as *mut u8;
+    let shared: *mut ContextShared = at(layout.context(index)).cast();
+    let tail = at(layout.context(index) + TAIL_OFFSET).cast();
+    // SAFETY: the block of this context in the shared memory, which the host laid out with the same `Layout`; the ring
+    // is `layout.ring` bytes, a power of two, and this context is its only producer.
+    let ring = unsafe { Producer::new(shared.cast(), tail, at(layout.context_ring(index)), layout.ring) };
+    let ring = ring.ok_or_else(|| wasmtime::Error::msg("the ring's size is not a power of two"))?;
+    // SAFETY: the host placed these for the life of the agent.
+    let specs: &[MapSpec] = unsafe { placed(block.probe.maps, block.probe.map_count as usize) };
+    // SAFETY: INVARIANT (shards): the host sized this context's map area for `specs`; only this context writes it.
+    let maps = unsafe { Maps::new(at(layout.context_maps(index)), specs) };
+    // SAFETY: as above.
+    let params = unsafe { placed(block.probe.params, block.probe.param_count as usize) };
+    // SAFETY: as above.
+    let strings = unsafe { placed(block.probe.strings, block.probe.strings_len as usize) };
+    let env = Env { maps, ring, params, strings, go_arguments: block.flags & flags::GO_ARGUMENTS != 0 };
+
+    let head = ContextHead { index, spare_top, stale: 1, ..ContextHead::default() };
+    let empty = Context {
+        head,
+        recover: 0,
+        tls: ptr::null_mut(),
+        shared,
+        stats: at(layout.context_stats(index)).cast(),
+        heap: Heap::new(heap_start as usize, heap_end as usize),
+        instance: None,
+    };
+    // SAFETY: fresh memory of the region, large enough (CONTEXT_HEAP) and aligned (a page).
+    unsafe { context.write(empty) };
+    // What the instance allocates must lie in the heap of its own context.
+    // SAFETY: the context that was just written; nobody else knows it.
+    let heap = unsafe { &raw mut (*context).heap };
+    let boot_heap = BOOT_HEAP.swap(heap, Ordering::Relaxed);
+    let memory_max = usize::try_from(block.probe.memory_max)?;
+    let instance = Instance::new(loaded, env, &OwnProcess, block.probe.fuel, START_FUEL, memory_max);
+    BOOT_HEAP.store(boot_heap, Ordering::Relaxed);
+    // SAFETY: as above.
+    unsafe { (*context).instance = Some(instance?) };
+    Ok(context)
+}

@@ -1,0 +1,153 @@
+//! Contexts: what one thread needs to run probes. And the table that finds a thread's context.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use trocar_abi::control::flags;
+use trocar_abi::hit::{ContextHead, first_slot};
+use trocar_abi::shared::{ContextShared, SiteStats};
+use trocar_sandbox::Instance;
+
+use crate::global::{FILLED, agent, thread_pointer};
+use crate::heap::Heap;
+use crate::sys;
+
+/// One thread's context. Its memory: see `trocar_abi::control::context_stride`.
+///
+/// INVARIANT (inside): whoever changed `head.inside` from 0 to 1 owns every other field until it writes 0 again;
+/// the host writes `stack_*` and `stale` at any time, one aligned word each.
+#[repr(C)]
+pub(crate) struct Context {
+    pub(crate) head: ContextHead,
+    /// Where a panic in this hit goes: the stack pointer that `entry` saved.
+    pub(crate) recover: u64,
+    /// wasmtime's thread-local slot.
+    pub(crate) tls: *mut u8,
+    pub(crate) shared: *mut ContextShared,
+    pub(crate) stats: *mut SiteStats,
+    pub(crate) heap: Heap,
+    pub(crate) instance: Option<Instance>,
+}
+
+impl Context {
+    /// The word that says whether a hit is inside.
+    ///
+    /// # Safety
+    /// `context` is one of the agent's contexts.
+    pub(crate) unsafe fn inside<'a>(context: *mut Self) -> &'a AtomicU32 {
+        // SAFETY: the caller's contract: mapped memory that is never unmapped while our code can run.
+        let field = unsafe { &raw mut (*context).head.inside };
+        // SAFETY: as above, and aligned.
+        unsafe { AtomicU32::from_ptr(field) }
+    }
+}
+
+/// A slot's key while its context is being written.
+const RESERVED: u64 = 1;
+
+/// The context of this thread, if it has one.
+#[inline]
+pub(crate) fn current() -> Option<*mut Context> {
+    find(thread_pointer())
+}
+
+fn slot(i: u32) -> (*mut u64, *mut u64) {
+    let agent = agent();
+    // SAFETY: the table has `table_len` slots and `i` is below that: callers mask it.
+    let slot = unsafe { agent.table.add(i as usize) };
+    // SAFETY: as above; only addresses are taken.
+    unsafe { (&raw mut (*slot).key, &raw mut (*slot).context) }
+}
+
+/// The context of the thread with this thread pointer.
+#[inline]
+pub(crate) fn find(thread_pointer: u64) -> Option<*mut Context> {
+    let agent = agent();
+    let mut i = first_slot(thread_pointer, agent.table_len.max(1));
+    for _ in 0..agent.table_len {
+        let (key, context) = slot(i);
+        // SAFETY: an aligned word of the table.
+        let key = unsafe { AtomicU64::from_ptr(key) }.load(Ordering::Acquire);
+        if key == thread_pointer {
+            // SAFETY: an aligned word of the table, written before its key.
+            let index = unsafe { AtomicU64::from_ptr(context) }.load(Ordering::Relaxed);
+            return by_index(u32::try_from(index).ok()?);
+        }
+        if key == 0 {
+            return None;
+        }
+        i = (i + 1) & (agent.table_len - 1);
+    }
+    None
+}
+
+fn by_index(index: u32) -> Option<*mut Context> {
+    if index >= FILLED.load(Ordering::Acquire) {
+        return None;
+    }
+    // SAFETY: the list has room for every context there may be, and `index` is below the number that exist.
+    let entry = unsafe { agent().contexts.add(index as usize) };
+    // SAFETY: as above; entries below FILLED were written before FILLED was raised.
+    Some(unsafe { entry.read() })
+}
+
+/// Claims a context from the pool for this thread. `None` if the pool is empty: the host will refill it.
+#[cold]
+pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
+    let agent = agent();
+    if thread_pointer < 2 {
+        return None;
+    }
+    // SAFETY: a field of the shared head.
+    let claimed = agent.head_word(unsafe { &raw mut (*agent.head()).claimed });
+    let mut index = claimed.load(Ordering::Relaxed);
+    loop {
+        if index >= FILLED.load(Ordering::Acquire) {
+            return None;
+        }
+        match claimed.compare_exchange_weak(index, index + 1, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => break,
+            Err(now) => index = now,
+        }
+    }
+    let context = by_index(index)?;
+    let mut i = first_slot(thread_pointer, agent.table_len);
+    for _ in 0..agent.table_len {
+        let (key, value) = slot(i);
+        // SAFETY: an aligned word of the table.
+        let key = unsafe { AtomicU64::from_ptr(key) };
+        if key.compare_exchange(0, RESERVED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // SAFETY: an aligned word of a slot that we have just reserved.
+            unsafe { AtomicU64::from_ptr(value) }.store(u64::from(index), Ordering::Relaxed);
+            // SAFETY: the context's block in the shared memory; this thread alone writes these fields.
+            let shared = unsafe { (*context).shared };
+            // SAFETY: as above.
+            unsafe { (*shared).first_sp = sp };
+            // SAFETY: as above; written last, the host takes it for "claimed".
+            let published = unsafe { AtomicU64::from_ptr(&raw mut (*shared).thread_pointer) };
+            published.store(thread_pointer, Ordering::Release);
+            key.store(thread_pointer, Ordering::Release);
+            return Some(context);
+        }
+        i = (i + 1) & (agent.table_len - 1);
+    }
+    None
+}
+
+/// Asks the kernel who this thread is and where its alternate stack lies: at a thread's first hit, and again after the
+/// host saw that the thread which had this context is gone. The one system call of a first hit.
+///
+/// # Safety
+/// The caller is inside the context.
+#[cold]
+pub(crate) unsafe fn identify(context: *mut Context) {
+    // SAFETY: INVARIANT (inside): the caller owns the context.
+    let context = unsafe { &mut *context };
+    context.head.stale = 0;
+    if agent().flags & flags::NO_SYSCALLS != 0 {
+        return;
+    }
+    context.head.tid = sys::thread_id();
+    (context.head.alternate_low, context.head.alternate_high) = sys::alternate_stack();
+    // SAFETY: this context's block in the shared memory.
+    unsafe { (*context.shared).tid = context.head.tid };
+}

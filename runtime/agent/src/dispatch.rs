@@ -1,0 +1,203 @@
+//! The whole hit: find the thread's context, choose a stack, run the probe, account for it.
+//!
+//! INVARIANT (accounting): each hit that passes the gate raises `hits` by one and exactly one of `executed`,
+//! `condition_false` and the losses by one.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use trocar_abi::control::{flags, site_flags};
+use trocar_abi::hit::{HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
+use trocar_abi::loss::Loss;
+use trocar_abi::shared::{OWNER_DIED, ProbeState, SiteStats, TIMED_EVERY, TrapCode};
+use trocar_sandbox::{Hit, Outcome};
+
+use crate::context::{Context, claim, find, identify};
+use crate::global::{agent, thread_pointer};
+
+/// Answer of [`enter`], in rax and rdx: what the entry code does next.
+#[repr(C)]
+pub(crate) struct Entered {
+    /// Zero: not at all. One: run on this stack. Else: the top of the stack to run on.
+    stack: u64,
+    context: *mut Context,
+}
+
+const SKIP: Entered = Entered { stack: 0, context: core::ptr::null_mut() };
+
+/// First half of a hit, on whatever stack the thread is on: little of it may be used.
+///
+/// # Safety
+/// Called by `hit_entry` alone, with the frame that it pushed.
+pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
+    let agent = agent();
+    // SAFETY: the frame that the entry code has just pushed.
+    let site = unsafe { (*frame).site } as usize;
+    let Some(site_facts) = agent.sites.get(site) else { return SKIP };
+    // SAFETY: fields of the mapped shared head.
+    let (host, state) = unsafe { (&raw mut (*agent.head()).host, &raw mut (*agent.head()).state) };
+    if agent.head_word(host).load(Ordering::Relaxed) & OWNER_DIED != 0 {
+        return lose_slowly(site, Loss::HostGone);
+    }
+    if agent.head_word(state).load(Ordering::Relaxed) != ProbeState::Armed as u32 {
+        return lose_slowly(site, Loss::Suspended);
+    }
+    let below = frame as u64;
+    let skipped = if site_facts.flags & site_flags::RED_ZONE_SKIPPED != 0 { RED_ZONE } else { 0 };
+    let sp = below + HIT_FRAME + skipped;
+    let tp = thread_pointer();
+    let Some(context) = find(tp).or_else(|| claim(tp, sp)) else { return lose_slowly(site, Loss::NoContext) };
+    // SAFETY: `find` and `claim` give contexts of the agent.
+    if unsafe { Context::inside(context) }.swap(1, Ordering::Acquire) != 0 {
+        return lose_slowly(site, Loss::Reentrant);
+    }
+    // SAFETY: INVARIANT (inside): we have just entered it.
+    if unsafe { (*context).head.stale } != 0 {
+        // SAFETY: as above.
+        unsafe { identify(context) };
+    }
+    // SAFETY: as above; the host may write the stack's range meanwhile, a word at a time: both ends zero until known,
+    // and low is written before high.
+    let head = unsafe { (&raw const (*context).head).read() };
+    let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
+    let on_alternate = below >= head.alternate_low && below < head.alternate_high;
+    let stack = if on_alternate {
+        if fits(head.alternate_low, head.alternate_high) { Ok(1) } else { Err(Loss::AlternateStack) }
+    } else if agent.flags & flags::ALWAYS_SWITCH == 0 && fits(head.stack_low, head.stack_high) {
+        Ok(1)
+    } else if agent.flags & flags::NEVER_SWITCH != 0 {
+        Err(Loss::NoStackRoom)
+    } else if agent.flags & flags::NO_SYSCALLS != 0 && agent.flags & flags::ALWAYS_SWITCH == 0 {
+        // Off the known stack, and its alternate stack could not be asked: it may be on that one.
+        Err(Loss::NoContext)
+    } else {
+        Ok(head.spare_top)
+    };
+    match stack {
+        Ok(stack) => Entered { stack, context },
+        Err(loss) => {
+            // SAFETY: we are inside, and leave.
+            unsafe { Context::inside(context) }.store(0, Ordering::Release);
+            lose_slowly(site, loss)
+        }
+    }
+}
+
+/// Counts a loss where any thread may count: no context is ours, so this is atomic.
+#[cold]
+fn lose_slowly(site: usize, loss: Loss) -> Entered {
+    let agent = agent();
+    let at = agent.layout.slow_stats() as usize + site * size_of::<SiteStats>();
+    // SAFETY: the slow path's counters: one for each site, and `site` is below the number of sites.
+    let stats: *mut SiteStats = unsafe { agent.shared.add(at) }.cast();
+    // SAFETY: as above; addresses only.
+    let (hits, losses) = unsafe { (&raw mut (*stats).hits, &raw mut (*stats).losses) };
+    // SAFETY: an aligned word of the shared memory.
+    unsafe { AtomicU64::from_ptr(hits) }.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: `Loss` numbers are below LOSSES, the length of the array.
+    let word = unsafe { losses.cast::<u64>().add(loss as usize) };
+    // SAFETY: an aligned word of the shared memory.
+    unsafe { AtomicU64::from_ptr(word) }.fetch_add(1, Ordering::Relaxed);
+    SKIP
+}
+
+/// Second half of a hit, on the stack that [`enter`] chose.
+///
+/// # Safety
+/// Called by `hit_entry` alone, with the context that `enter` entered and the frame that it was given.
+pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame) {
+    let agent = agent();
+    // SAFETY: INVARIANT (inside).
+    let ctx = unsafe { &mut *context };
+    // SAFETY: the frame stays on the thread's stack until the entry code pops it.
+    let site = unsafe { (*frame).site } as usize;
+    let Some(facts) = agent.sites.get(site) else { return };
+    // SAFETY: this context's counters: one for each site.
+    let stats = unsafe { &mut *ctx.stats.add(site) };
+    let skipped = if facts.flags & site_flags::RED_ZONE_SKIPPED != 0 { RED_ZONE } else { 0 };
+    let hit = Hit {
+        frame: NonNull::new(frame).unwrap_or(NonNull::dangling()),
+        rsp: frame as u64 + HIT_FRAME + skipped,
+        rip: facts.address,
+        site: site as u32,
+        tid: ctx.head.tid,
+    };
+    let timed = stats.hits % TIMED_EVERY == TIMED_EVERY - 1;
+    let started = if timed { ticks() } else { 0 };
+    // Counted before the probe runs: a hit that never comes back (`siglongjmp` out of a handler) has come all the same.
+    stats.hits += 1;
+    let floats = facts.flags & site_flags::FLOATS != 0;
+    let outcome = match ctx.instance.as_mut() {
+        Some(instance) if floats => with_default_mxcsr(|| instance.hit(facts.handler, hit)),
+        Some(instance) => instance.hit(facts.handler, hit),
+        None => Outcome::Trapped(TrapCode::Other),
+    };
+    match outcome {
+        Outcome::Executed => stats.executed += 1,
+        Outcome::ConditionFalse => stats.condition_false += 1,
+        Outcome::RingFull => lose(stats, Loss::RingFull),
+        Outcome::Trapped(TrapCode::OutOfFuel) => {
+            lose(stats, Loss::OutOfFuel);
+            trapped(TrapCode::OutOfFuel, site as u32, ctx.head.tid);
+        }
+        Outcome::Trapped(code) => {
+            lose(stats, Loss::Trap);
+            trapped(code, site as u32, ctx.head.tid);
+        }
+    }
+    if timed {
+        let spent = ticks().wrapping_sub(started);
+        let least = match stats.timed >> 32 {
+            0 => u64::from(u32::MAX),
+            n => n,
+        };
+        stats.ticks = stats.ticks.wrapping_add(spent);
+        stats.timed = least.min(spent).max(1) << 32 | (stats.timed & 0xffff_ffff).wrapping_add(1) & 0xffff_ffff;
+    }
+    // SAFETY: we are inside, and leave.
+    unsafe { Context::inside(context) }.store(0, Ordering::Release);
+}
+
+fn lose(stats: &mut SiteStats, loss: Loss) {
+    if let Some(count) = stats.losses.get_mut(loss as usize) {
+        *count += 1;
+    }
+}
+
+/// A trap: noted for the report; at the limit the probe is quarantined and its gates close at once.
+#[cold]
+fn trapped(code: TrapCode, site: u32, tid: u32) {
+    let agent = agent();
+    let head = agent.head();
+    // SAFETY: fields of the mapped shared head; addresses only.
+    let (traps, state) = unsafe { (&raw mut (*head).traps, &raw mut (*head).state) };
+    // SAFETY: as above.
+    let (trap_code, trap_site, trap_tid) =
+        unsafe { (&raw mut (*head).trap_code, &raw mut (*head).trap_site, &raw mut (*head).trap_tid) };
+    agent.head_word(trap_code).store(code as u32, Ordering::Relaxed);
+    agent.head_word(trap_site).store(site, Ordering::Relaxed);
+    agent.head_word(trap_tid).store(tid, Ordering::Relaxed);
+    let before: &AtomicU32 = agent.head_word(traps);
+    if before.fetch_add(1, Ordering::AcqRel) + 1 >= agent.trap_limit {
+        agent.head_word(state).store(ProbeState::Quarantined as u32, Ordering::Release);
+        agent.close_gates();
+    }
+}
+
+fn with_default_mxcsr(f: impl FnOnce() -> Outcome) -> Outcome {
+    let mut saved = 0u32;
+    let default = 0x1f80u32; // all exceptions masked, round to nearest (Intel SDM 1, 10.2.3)
+    // SAFETY: stores MXCSR into `saved`.
+    unsafe { core::arch::asm!("stmxcsr [{}]", in(reg) &raw mut saved, options(nostack, preserves_flags)) };
+    // SAFETY: a valid value; the code between runs with it and it is put back below.
+    unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const default, options(nostack, preserves_flags)) };
+    let outcome = f();
+    // SAFETY: the value that was there before.
+    unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const saved, options(nostack, preserves_flags)) };
+    outcome
+}
+
+fn ticks() -> u64 {
+    // SAFETY: reads the time-stamp counter. A target that forbids it (PR_SET_TSC) is refused by the host.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}

@@ -1,0 +1,164 @@
+//! The two ways into the agent, in assembly: `hit_entry` from trampolines, `agent_entry` on a borrowed thread.
+//!
+//! `hit_entry` builds the `HitFrame` of `trocar_abi::hit`, in which the order of the pushes is drawn; the two must
+//! change together, and `OFFSETS` below compares them. It keeps every register but rcx, which the trampoline itself
+//! pops, and the upper halves of vector registers by not touching them: this image contains no AVX instruction.
+
+use core::mem::offset_of;
+
+use trocar_abi::hit::{HIT_FRAME, HitFrame};
+
+use crate::context::Context;
+
+core::arch::global_asm!(
+    ".globl hit_entry",
+    "hit_entry:",
+    // The stack as a frame-pointer unwinder expects it: return address, then the caller's rbp.
+    "push rbp",
+    "mov rbp, rsp",
+    "pushfq",
+    "push rax",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "push rbx",
+    // The trampoline left the site's index in ecx, zero-extended.
+    "push rcx",
+    // The flags are saved: from here on they may change. Compiled code expects the direction flag clear.
+    "cld",
+    // MXCSR's slot is filled only for probes that use floats, by `run`.
+    "sub rsp, 264",
+    "movups [rsp], xmm0",
+    "movups [rsp + 16], xmm1",
+    "movups [rsp + 32], xmm2",
+    "movups [rsp + 48], xmm3",
+    "movups [rsp + 64], xmm4",
+    "movups [rsp + 80], xmm5",
+    "movups [rsp + 96], xmm6",
+    "movups [rsp + 112], xmm7",
+    "movups [rsp + 128], xmm8",
+    "movups [rsp + 144], xmm9",
+    "movups [rsp + 160], xmm10",
+    "movups [rsp + 176], xmm11",
+    "movups [rsp + 192], xmm12",
+    "movups [rsp + 208], xmm13",
+    "movups [rsp + 224], xmm14",
+    "movups [rsp + 240], xmm15",
+    // rbx: the frame, kept by every callee.
+    "mov rbx, rsp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {enter}",
+    // rax: 0 not at all, 1 on this stack, else the top of the stack to run on. rdx: the context.
+    "test rax, rax",
+    "jz 3f",
+    "cmp rax, 1",
+    "cmova rsp, rax",
+    // A panic in `run` comes back to `recover_hit` with this stack pointer, on top of which lies the frame.
+    "push rbx",
+    "push rbx",
+    "mov [rdx + {recover}], rsp",
+    "mov rdi, rdx",
+    "mov rsi, rbx",
+    "call {run}",
+    ".globl recover_hit",
+    "recover_hit:",
+    "pop rbx",
+    "3:",
+    "mov rsp, rbx",
+    "movups xmm0, [rsp]",
+    "movups xmm1, [rsp + 16]",
+    "movups xmm2, [rsp + 32]",
+    "movups xmm3, [rsp + 48]",
+    "movups xmm4, [rsp + 64]",
+    "movups xmm5, [rsp + 80]",
+    "movups xmm6, [rsp + 96]",
+    "movups xmm7, [rsp + 112]",
+    "movups xmm8, [rsp + 128]",
+    "movups xmm9, [rsp + 144]",
+    "movups xmm10, [rsp + 160]",
+    "movups xmm11, [rsp + 176]",
+    "movups xmm12, [rsp + 192]",
+    "movups xmm13, [rsp + 208]",
+    "movups xmm14, [rsp + 224]",
+    "movups xmm15, [rsp + 240]",
+    "add rsp, 264",
+    "pop rcx",
+    "pop rbx",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rax",
+    "popfq",
+    "pop rbp",
+    "ret",
+    // agent_entry(rdi: operation, rsi: control block), on a stack of ours whose top is 16-byte aligned. It never
+    // returns: when it is done it says so in the control block and waits for the host, which gives the thread back.
+    ".globl agent_entry",
+    "agent_entry:",
+    "cld",
+    "xor ebp, ebp",
+    "push rsi",
+    "push rsi",
+    "mov [rip + {boot_recover}], rsp",
+    "call {boot}",
+    ".globl recover_boot",
+    "recover_boot:",
+    "pop rsi",
+    "mov dword ptr [rsi + {done}], 1",
+    "4: pause",
+    "jmp 4b",
+    enter = sym crate::dispatch::enter,
+    run = sym crate::dispatch::run,
+    boot = sym crate::boot::boot,
+    boot_recover = sym BOOT_RECOVER,
+    recover = const offset_of!(Context, recover),
+    done = const offset_of!(trocar_abi::control::Control, done),
+);
+
+/// Where a panic while booting goes: the stack pointer that `agent_entry` saved.
+pub(crate) static BOOT_RECOVER: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+unsafe extern "C" {
+    /// What trampolines call.
+    pub(crate) fn hit_entry();
+}
+
+/// The frame that `hit_entry` pushes, compared with the shared definition.
+const OFFSETS: () = {
+    assert!(offset_of!(HitFrame, xmm) == 0);
+    assert!(offset_of!(HitFrame, mxcsr) == 256);
+    assert!(offset_of!(HitFrame, site) == 264);
+    assert!(offset_of!(HitFrame, rbx) == 272);
+    assert!(offset_of!(HitFrame, r15) == 280);
+    assert!(offset_of!(HitFrame, r8) == 336);
+    assert!(offset_of!(HitFrame, rdi) == 344);
+    assert!(offset_of!(HitFrame, rsi) == 352);
+    assert!(offset_of!(HitFrame, rdx) == 360);
+    assert!(offset_of!(HitFrame, rax) == 368);
+    assert!(offset_of!(HitFrame, rflags) == 376);
+    assert!(offset_of!(HitFrame, rbp) == 384);
+    assert!(offset_of!(HitFrame, trampoline) == 392);
+    assert!(offset_of!(HitFrame, rcx) == 400);
+    assert!(HIT_FRAME == 408);
+};
+#[expect(clippy::let_unit_value, reason = "uses the constant, so that it is evaluated")]
+const _: () = {
+    let _ = OFFSETS;
+};

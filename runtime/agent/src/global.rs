@@ -1,0 +1,125 @@
+//! The agent's own globals: written while booting, read on every hit.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use trocar_abi::control::{Control, Site, flags};
+use trocar_abi::hit::ThreadSlot;
+use trocar_abi::shared::{Layout, SharedHead};
+use trocar_sandbox::Loaded;
+
+use crate::context::Context;
+use crate::heap::Heap;
+
+/// What every hit reads. Filled by `boot::init` before any gate opens, constant after it.
+pub(crate) struct Agent {
+    pub(crate) flags: u32,
+    pub(crate) pid: u32,
+    pub(crate) sites: &'static [Site],
+    pub(crate) shared: *mut u8,
+    pub(crate) layout: Layout,
+    pub(crate) table: *mut ThreadSlot,
+    pub(crate) table_len: u32,
+    pub(crate) contexts: *mut *mut Context,
+    pub(crate) clock_gettime: u64,
+    pub(crate) trap_limit: u32,
+    pub(crate) gates: &'static [u64],
+    pub(crate) loaded: Option<Loaded>,
+}
+
+/// A cell for [`Agent`].
+///
+/// INVARIANT (boot first): it is written only by `boot::init`, on the one borrowed thread, before the host opens a
+/// gate; afterwards everybody only reads.
+struct AgentCell(UnsafeCell<Agent>);
+// SAFETY: INVARIANT (boot first).
+unsafe impl Sync for AgentCell {}
+
+static AGENT: AgentCell = AgentCell(UnsafeCell::new(Agent {
+    flags: 0,
+    pid: 0,
+    sites: &[],
+    shared: core::ptr::null_mut(),
+    layout: Layout { sites: 0, contexts: 0, maps: 0, ring: 0 },
+    table: core::ptr::null_mut(),
+    table_len: 0,
+    contexts: core::ptr::null_mut(),
+    clock_gettime: 0,
+    trap_limit: 0,
+    gates: &[],
+    loaded: None,
+}));
+
+/// Contexts that exist and may be claimed; grows when the host refills the pool.
+pub(crate) static FILLED: AtomicU32 = AtomicU32::new(0);
+
+/// The borrowed thread's state: its thread pointer, so that the platform layer knows it is booting, the heap that
+/// allocations come from, wasmtime's thread-local slot, and where a panic goes.
+pub(crate) static BOOT_THREAD: AtomicU64 = AtomicU64::new(0);
+pub(crate) static BOOT_HEAP: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
+pub(crate) static BOOT_TLS: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
+/// Linear memory for the instance that is being created: base and length.
+pub(crate) static MEMORY_BASE: AtomicU64 = AtomicU64::new(0);
+pub(crate) static MEMORY_LEN: AtomicU64 = AtomicU64::new(0);
+
+/// The globals.
+#[inline]
+pub(crate) fn agent() -> &'static Agent {
+    // SAFETY: INVARIANT (boot first): nobody writes any more when anybody but the boot thread reads.
+    unsafe { &*AGENT.0.get() }
+}
+
+/// The globals, to fill them.
+///
+/// # Safety
+/// Only `boot::init`, on the borrowed thread, before a gate is open.
+pub(crate) unsafe fn agent_mut() -> *mut Agent {
+    AGENT.0.get()
+}
+
+/// Whether this thread is the borrowed one.
+#[inline]
+pub(crate) fn booting() -> bool {
+    let borrowed = BOOT_THREAD.load(Ordering::Relaxed);
+    borrowed != 0 && borrowed == thread_pointer()
+}
+
+/// The thread pointer: from `fs:0` where the host has proven that it holds it, else by `rdfsbase`.
+#[inline]
+pub(crate) fn thread_pointer() -> u64 {
+    let value: u64;
+    if agent().flags & flags::FS0_SELF != 0 {
+        // SAFETY: the host has proven that fs:0 is mapped and holds the thread pointer, for every thread there was;
+        // the same runtime sets up every later one.
+        unsafe { core::arch::asm!("mov {}, fs:[0]", out(reg) value, options(nostack, readonly, preserves_flags)) };
+    } else {
+        // SAFETY: the host refuses targets on processors or kernels without FSGSBASE unless FS0_SELF holds.
+        unsafe { core::arch::asm!("rdfsbase {}", out(reg) value, options(nostack, nomem, preserves_flags)) };
+    }
+    value
+}
+
+impl Agent {
+    /// Head of the shared memory.
+    pub(crate) fn head(&self) -> *mut SharedHead {
+        self.shared.cast()
+    }
+
+    /// A word of the shared head, shared with the host and all threads.
+    pub(crate) fn head_word(&self, field: *mut u32) -> &'static AtomicU32 {
+        // SAFETY: `field` is a field of the mapped shared head, aligned, never unmapped while our code can run.
+        unsafe { AtomicU32::from_ptr(field) }
+    }
+
+    /// Closes every gate: no new hit enters the agent.
+    pub(crate) fn close_gates(&self) {
+        for &gate in self.gates {
+            // SAFETY: the host put the addresses of its gate words there; each is an aligned, writable word of ours.
+            let word = unsafe { AtomicU64::from_ptr(gate as *mut u64) };
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The control block's address, kept for later operations.
+pub(crate) static CONTROL: AtomicPtr<Control> = AtomicPtr::new(core::ptr::null_mut());

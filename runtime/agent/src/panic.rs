@@ -1,0 +1,66 @@
+//! A panic is a bug of ours. It disarms the agent for good; the thread goes on where the hit began.
+
+use core::fmt::Write;
+use core::sync::atomic::Ordering;
+
+use trocar_abi::shared::ProbeState;
+
+use crate::boot::Message;
+use crate::context::{Context, current};
+use crate::entry::BOOT_RECOVER;
+use crate::global::{BOOT_THREAD, CONTROL, agent, booting};
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    let agent = agent();
+    if booting() {
+        // SAFETY: the control block of the running operation, which the boot code no longer uses.
+        if let Some(block) = unsafe { CONTROL.load(Ordering::Relaxed).as_mut() } {
+            block.failed = 1;
+            let _ = write!(Message(block), "panic: {info}");
+        }
+        BOOT_THREAD.store(0, Ordering::Relaxed);
+        let sp = BOOT_RECOVER.load(Ordering::Relaxed);
+        // SAFETY: `agent_entry` saved this stack pointer for exactly this, and its frame is still below us.
+        unsafe { core::arch::asm!("mov rsp, {}", "jmp recover_boot", in(reg) sp, options(noreturn)) }
+    }
+    if !agent.shared.is_null() {
+        // SAFETY: a field of the mapped shared head.
+        let state = unsafe { &raw mut (*agent.head()).state };
+        agent.head_word(state).store(ProbeState::Disarmed as u32, Ordering::Release);
+    }
+    agent.close_gates();
+    match current() {
+        Some(context) => {
+            // SAFETY: the context of this thread, which is inside a hit; `inside` stays 1: the context is never
+            // entered again, because what it was doing is unknown.
+            let sp = unsafe { (*context).recover };
+            retire(context);
+            // SAFETY: `hit_entry` saved this stack pointer for exactly this; its frame lies on top.
+            unsafe { core::arch::asm!("mov rsp, {}", "jmp recover_hit", in(reg) sp, options(noreturn)) }
+        }
+        // A panic outside a hit and outside boot: `enter` contains nothing that panics. Rather wait than harm.
+        None => loop {
+            core::hint::spin_loop();
+        },
+    }
+}
+
+/// Leaves the context for good: closed gates and the disarmed state keep every later hit out, and the host must not
+/// wait for it before it takes our pages away.
+fn retire(context: *mut Context) {
+    // SAFETY: one of the agent's contexts.
+    unsafe { Context::inside(context) }.store(0, Ordering::Release);
+}
+
+/// Referred to by the prebuilt `core` and `alloc`; nothing unwinds here.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// As above.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}

@@ -1,0 +1,181 @@
+//! Everything that planning needs to know of a module, found once.
+//!
+//! It relies on [`Image`] being true. It does not decide anything: `plan.rs` asks it where control can
+//! arrive and which parts of text belong to one function.
+
+use crate::image::{Image, Segment, find};
+use crate::marks::Marks;
+use crate::sweep::{Sweep, TextPart, part_of};
+use crate::tables::{mark_pointers, mark_tables};
+
+/// An analysed module. Its memory is that of the image plus about the size of the text.
+#[derive(Debug)]
+pub struct Analysis {
+    pub(crate) image: Image,
+    pub(crate) sweep: Sweep,
+    /// Symbols, landing pads, relocation addends and function starts.
+    pub(crate) entries: Marks,
+    /// Text addresses that bytes of the module hold.
+    pub(crate) pointers: Marks,
+    /// Targets of self-relative tables.
+    pub(crate) tables: Marks,
+    /// Parts that make one function: `group[part]` names the group by its first part.
+    group: Vec<usize>,
+    /// `(group, part)`, sorted.
+    members: Vec<(usize, usize)>,
+}
+
+/// What an analysis found, for reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes of text.
+    pub text_bytes: u64,
+    /// Instructions decoded.
+    pub instructions: u64,
+    /// Functions and gaps.
+    pub parts: usize,
+    /// Parts of a function that do not decode to their end.
+    pub undecodable_functions: usize,
+    /// Different targets of direct jumps.
+    pub jump_targets: u64,
+    /// Different targets of direct calls.
+    pub call_targets: u64,
+    /// Different text addresses held in bytes of the module.
+    pub code_pointers: u64,
+    /// Different targets of jump tables.
+    pub table_targets: u64,
+}
+
+impl Analysis {
+    /// Decodes the whole text and collects every way control can arrive.
+    #[must_use]
+    pub fn new(mut image: Image) -> Self {
+        tidy(&mut image.text);
+        tidy(&mut image.data);
+        let sweep = Sweep::new(&image);
+        let mut entries = Marks::new(&image.text);
+        image.entries.iter().for_each(|e| entries.mark(*e));
+        image.functions.iter().for_each(|f| entries.mark(f.start));
+        let mut pointers = Marks::new(&image.text);
+        mark_pointers(&image, &mut pointers);
+        let mut tables = Marks::new(&image.text);
+        let mut bases: Vec<u64> = sweep.bases.iter().map(|b| b.1).collect();
+        bases.sort_unstable();
+        bases.dedup();
+        mark_tables(&image, &bases, &mut tables);
+        let group = group(&sweep);
+        let mut members: Vec<_> = group.iter().enumerate().map(|(part, root)| (*root, part)).collect();
+        members.sort_unstable();
+        Self { image, sweep, entries, pointers, tables, group, members }
+    }
+
+    /// The module this is about.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let bad = |p: &&TextPart| p.function && p.bad.is_some();
+        Statistics {
+            text_bytes: self.image.text.iter().map(|s| s.bytes.len() as u64).sum(),
+            instructions: self.sweep.instructions,
+            parts: self.sweep.parts.len(),
+            undecodable_functions: self.sweep.parts.iter().filter(bad).count(),
+            jump_targets: self.sweep.jumps.count(),
+            call_targets: self.sweep.calls.count(),
+            code_pointers: self.pointers.count(),
+            table_targets: self.tables.count(),
+        }
+    }
+
+    /// Whether an instruction of the linear reading starts here.
+    #[must_use]
+    pub fn is_instruction(&self, vaddr: u64) -> bool {
+        self.sweep.boundaries.has(vaddr)
+    }
+
+    /// The text segment that holds an address.
+    pub(crate) fn text_at(&self, vaddr: u64) -> Option<&Segment> {
+        find(&self.image.text, vaddr)
+    }
+
+    /// The part that holds an address, with its index.
+    pub(crate) fn part_at(&self, vaddr: u64) -> Option<(usize, &TextPart)> {
+        let index = part_of(&self.sweep.parts, vaddr)?;
+        Some((index, self.sweep.parts.get(index)?))
+    }
+
+    /// The parts that make one function with this one, itself included.
+    pub(crate) fn family(&self, part: usize) -> impl Iterator<Item = (usize, &TextPart)> {
+        let root = self.group.get(part).copied().unwrap_or(part);
+        let from = self.members.partition_point(|m| m.0 < root);
+        let members = self.members.get(from..).unwrap_or(&[]);
+        members
+            .iter()
+            .take_while(move |m| m.0 == root)
+            .filter_map(|m| Some((m.1, self.sweep.parts.get(m.1)?)))
+    }
+
+    /// Addresses that a part takes: possible bases of its jump tables.
+    pub(crate) fn bases(&self, part: usize) -> impl Iterator<Item = u64> {
+        let from = self.sweep.bases.partition_point(|b| b.0 < part);
+        let bases = self.sweep.bases.get(from..).unwrap_or(&[]);
+        bases.iter().take_while(move |b| b.0 == part).map(|b| b.1)
+    }
+}
+
+/// Sorts segments and drops what overlaps an earlier one: a hostile file may say so, and each address must
+/// have one byte.
+fn tidy(segments: &mut Vec<Segment>) {
+    segments.retain(|s| !s.bytes.is_empty() && s.vaddr.checked_add(s.bytes.len() as u64).is_some());
+    segments.sort_by_key(|s| s.vaddr);
+    let mut end = 0;
+    segments.retain(|s| {
+        let keep = s.vaddr >= end;
+        end = if keep { s.end() } else { end };
+        keep
+    });
+}
+
+/// Joins parts into functions: overlapping ranges, and parts between which a direct jump goes to an
+/// address that is not a part's start (a jump to a start may be a tail call; joining those would make one
+/// group of half the program).
+fn group(sweep: &Sweep) -> Vec<usize> {
+    let mut parent: Vec<usize> = (0..sweep.parts.len()).collect();
+    for (index, part) in sweep.parts.iter().enumerate() {
+        if part.joined && index > 0 {
+            join(&mut parent, index - 1, index);
+        }
+    }
+    for (from, target) in &sweep.crossings {
+        let Some(to) = part_of(&sweep.parts, *target) else { continue };
+        if sweep.parts.get(to).is_some_and(|p| p.function && p.start != *target) {
+            join(&mut parent, *from, to);
+        }
+    }
+    (0..parent.len()).map(|i| root(&mut parent, i)).collect()
+}
+
+fn root(parent: &mut [usize], mut i: usize) -> usize {
+    while let Some(up) = parent.get(i).copied() {
+        if up == i {
+            break;
+        }
+        let above = parent.get(up).copied().unwrap_or(up);
+        if let Some(slot) = parent.get_mut(i) {
+            *slot = above;
+        }
+        i = above;
+    }
+    i
+}
+
+fn join(parent: &mut [usize], a: usize, b: usize) {
+    let (a, b) = (root(parent, a), root(parent, b));
+    if let Some(slot) = parent.get_mut(a.max(b)) {
+        *slot = a.min(b);
+    }
+}

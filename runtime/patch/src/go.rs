@@ -1,0 +1,145 @@
+//! Go's stack check, and what may be displaced in Go code.
+//!
+//! A Go function with a frame starts by comparing the stack pointer with its goroutine's guard and, if
+//! there is too little, calls `morestack`, which **jumps back to the function's entry**. A hit before the
+//! check would count such a call twice, so at an entry the window is the check, and the hit comes after it,
+//! on the path that falls through. Sources: Go's `cmd/internal/obj/x86/obj6.go` (stacksplit),
+//! `runtime/stack.go`, `cmd/compile/abi-internal.md` (r14 holds the goroutine).
+//!
+//! A goroutine's stack is small and grows only at that check. In a function that has it, 800 bytes below
+//! the stack pointer belong to whoever runs without a check (`StackLimit`), so a trampoline may push there
+//! and then see if there is room for a hit. In a function without it nothing is known, and nothing is patched.
+
+use iced_x86::{Code, ConditionCode, Decoder, DecoderOptions, Instruction, OpKind, Register};
+
+/// Bytes that a hit needs below the stack pointer on a goroutine's stack: the registers that the agent
+/// saves (408 bytes), its return addresses, and the same again for safety. The rest runs on a spare stack.
+pub const GO_STACK_ROOM: u32 = 1024;
+
+/// Where a trampoline finds the goroutine, whose first word is the lowest address of its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoSource {
+    /// In r14 (ABIInternal).
+    R14,
+    /// At this offset from the `fs` base (ABI0, which is assembly).
+    Tls(i32),
+}
+
+/// A recognised stack check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackCheck {
+    /// Address after its last instruction.
+    pub end: u64,
+    /// Where it goes when there is too little: the call of `morestack`, at the function's end.
+    pub tail: u64,
+    /// Where this function finds its goroutine.
+    pub source: GoSource,
+}
+
+/// `stackguard0` and `stackguard1` in Go's `g` (`runtime/runtime2.go`).
+const GUARDS: [u64; 2] = [0x10, 0x18];
+
+/// The stack check at a function's start. `bytes` are the function's.
+pub fn stack_check(bytes: &[u8], start: u64) -> Option<StackCheck> {
+    let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
+    let mut next = || decoder.can_decode().then(|| decoder.decode()).filter(|i| !i.is_invalid());
+    let mut i = next()?;
+    // mov rcx, fs:[-8]             only in ABI0
+    let (source, g) = match goroutine_load(&i) {
+        Some((offset, register)) => {
+            i = next()?;
+            (GoSource::Tls(offset), register)
+        }
+        None => (GoSource::R14, Register::R14),
+    };
+    let mut pointer = Register::RSP;
+    if i.code() == Code::Lea_r64_m && i.memory_base() == Register::RSP && i.memory_index() == Register::None {
+        // lea r12, [rsp-N]          a large frame
+        pointer = i.op0_register();
+        i = next()?;
+    } else if copies_rsp(&i) {
+        // mov r12, rsp              a very large frame, whose subtraction may wrap
+        // sub r12, N
+        // jb morestack
+        pointer = i.op0_register();
+        let sub = next()?;
+        let subtracts = matches!(sub.code(), Code::Sub_rm64_imm32 | Code::Sub_rm64_imm8);
+        let wrapped = next()?;
+        let wraps = wrapped.is_jcc_short_or_near() && wrapped.condition_code() == ConditionCode::b;
+        if !subtracts || sub.op0_register() != pointer || !wraps {
+            return None;
+        }
+        i = next()?;
+    }
+    // cmp rsp, [r14+0x10]
+    let compares = i.code() == Code::Cmp_r64_rm64
+        && i.op0_register() == pointer
+        && i.op1_kind() == OpKind::Memory
+        && i.memory_base() == g
+        && i.memory_index() == Register::None
+        && GUARDS.contains(&i.memory_displacement64());
+    // jbe morestack
+    let branch = next()?;
+    let branches = branch.is_jcc_short_or_near() && branch.condition_code() == ConditionCode::be;
+    (compares && branches).then(|| StackCheck {
+        end: branch.next_ip(),
+        tail: branch.near_branch_target(),
+        source,
+    })
+}
+
+/// `mov r64, fs:[negative]`: offset and register.
+fn goroutine_load(i: &Instruction) -> Option<(i32, Register)> {
+    let plain = i.code() == Code::Mov_r64_rm64
+        && i.segment_prefix() == Register::FS
+        && i.memory_base() == Register::None
+        && i.memory_index() == Register::None;
+    let offset = i32::try_from(i.memory_displacement64().cast_signed()).ok().filter(|o| *o < 0)?;
+    plain.then(|| (offset, i.op0_register()))
+}
+
+fn copies_rsp(i: &Instruction) -> bool {
+    let moves = matches!(i.code(), Code::Mov_rm64_r64 | Code::Mov_r64_rm64);
+    moves
+        && i.op1_kind() == OpKind::Register
+        && i.op1_register() == Register::RSP
+        && i.op0_kind() == OpKind::Register
+}
+
+/// Why a displaced instruction might fault; `None` if it cannot. The runtime turns a fault into a panic by
+/// looking its address up in its own tables, where a trampoline is not.
+pub fn may_fault(i: &Instruction, source: GoSource) -> Option<&'static str> {
+    if matches!(i.mnemonic(), iced_x86::Mnemonic::Div | iced_x86::Mnemonic::Idiv) {
+        return Some("a division may fault");
+    }
+    if i.mnemonic() == iced_x86::Mnemonic::Lea || crate::instruction::is_nop(i) {
+        return None;
+    }
+    for operand in 0..i.op_count() {
+        match i.op_kind(operand) {
+            OpKind::Memory => {
+                let no_index = i.memory_index() == Register::None;
+                let certain = match i.memory_base() {
+                    Register::RSP | Register::RIP => true,
+                    Register::R14 => source == GoSource::R14,
+                    Register::None => i.segment_prefix() == Register::FS,
+                    _ => false,
+                };
+                if !no_index || !certain {
+                    return Some("it reads or writes through a pointer");
+                }
+            }
+            OpKind::MemorySegSI
+            | OpKind::MemorySegESI
+            | OpKind::MemorySegRSI
+            | OpKind::MemorySegDI
+            | OpKind::MemorySegEDI
+            | OpKind::MemorySegRDI
+            | OpKind::MemoryESDI
+            | OpKind::MemoryESEDI
+            | OpKind::MemoryESRDI => return Some("it is a string instruction"),
+            _ => {}
+        }
+    }
+    None
+}

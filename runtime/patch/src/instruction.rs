@@ -1,0 +1,55 @@
+//! One displaced instruction: what it does to control, and whether it means the same at another address.
+
+use iced_x86::{Code, FlowControl, Instruction, Mnemonic, Register};
+
+/// How control leaves an instruction that may be displaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// To the next instruction.
+    Next,
+    /// To its target, or to the next instruction.
+    Conditional,
+    /// To its target, or back to its caller: nothing follows.
+    Leaves,
+    /// To its target, and later to the next instruction, whose address it leaves on the stack.
+    Call,
+}
+
+/// The flow of an instruction, or why it cannot be displaced.
+pub fn flow(i: &Instruction) -> Result<Flow, &'static str> {
+    if i.memory_base() == Register::EIP {
+        return Err("it addresses memory relative to eip");
+    }
+    if i.is_privileged() {
+        return Err("it is a privileged instruction");
+    }
+    match i.flow_control() {
+        FlowControl::Next if i.mnemonic() == Mnemonic::Endbr64 => {
+            Err("endbr64 marks a place that indirect branches reach")
+        }
+        FlowControl::Next => Ok(Flow::Next),
+        FlowControl::ConditionalBranch if i.is_jcc_short_or_near() => Ok(Flow::Conditional),
+        FlowControl::ConditionalBranch => Err("loop and jrcxz have no form that reaches far"),
+        FlowControl::UnconditionalBranch => match i.code() {
+            Code::Jmp_rel8_64 | Code::Jmp_rel32_64 => Ok(Flow::Leaves),
+            _ => Err("it is a far or 16-bit jump"),
+        },
+        FlowControl::IndirectBranch if matches!(i.code(), Code::Jmp_rm64) => Ok(Flow::Leaves),
+        FlowControl::IndirectBranch => Err("it is a far or 16-bit jump"),
+        FlowControl::Call if i.code() == Code::Call_rel32_64 => Ok(Flow::Call),
+        FlowControl::Call => Err("system calls are made where the kernel and the runtime expect them"),
+        FlowControl::IndirectCall if i.code() != Code::Call_rm64 => Err("it is a far or 16-bit call"),
+        FlowControl::IndirectCall if i.op0_register() == Register::RSP => Err("it calls the stack"),
+        FlowControl::IndirectCall => Ok(Flow::Call),
+        FlowControl::Return if matches!(i.code(), Code::Retnq | Code::Retnq_imm16) => Ok(Flow::Leaves),
+        FlowControl::Return => Err("it returns to another privilege level or segment"),
+        FlowControl::Interrupt => Err("it is an interrupt or a breakpoint"),
+        FlowControl::XbeginXabortXend => Err("it is part of a hardware transaction"),
+        FlowControl::Exception => Err("it raises an exception by design"),
+    }
+}
+
+/// A no-operation of any length, also one that names memory (which it does not touch).
+pub fn is_nop(i: &Instruction) -> bool {
+    i.mnemonic() == Mnemonic::Nop
+}

@@ -1,0 +1,133 @@
+//! Why a site is not patched: a stable reason, the address, and a sentence.
+//!
+//! A refusal is an answer, not an error of ours: it goes to the user as it is. This file also knows the
+//! marks that other tools leave in text.
+
+use std::fmt;
+
+/// The reasons, each with a stable name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The address is not in the module's executable text.
+    OutsideText,
+    /// The address is not the start of an instruction.
+    MiddleOfInstruction,
+    /// No known function contains the address, so that what surrounds it cannot be proven.
+    NoFunction,
+    /// The function, or the straight code at the site, ends before five bytes.
+    TooShort,
+    /// A direct branch or call goes to an address inside the bytes to be overwritten.
+    BranchIntoWindow,
+    /// A code pointer (relocation, table, symbol, landing pad) goes there.
+    CodePointerIntoWindow,
+    /// A jump table may go there.
+    JumpTableIntoWindow,
+    /// The bytes are no instruction we know, here or earlier in the function.
+    Undecodable,
+    /// The host named the range as never to be touched.
+    NeverPatch,
+    /// Another tool has patched the site.
+    AlreadyPatched,
+    /// An instruction of the window does not mean the same elsewhere.
+    NotRelocatable,
+    /// Go: a fault of a displaced instruction could not be turned into a panic.
+    Faulting,
+    /// Go: how much stack is left here cannot be known.
+    StackUnknown,
+    /// No trampoline memory within reach of a 32-bit displacement.
+    Far,
+}
+
+impl Reason {
+    /// All reasons, in the order of the rungs that raise them.
+    pub const ALL: [Self; 14] = [
+        Self::OutsideText,
+        Self::MiddleOfInstruction,
+        Self::NoFunction,
+        Self::TooShort,
+        Self::BranchIntoWindow,
+        Self::CodePointerIntoWindow,
+        Self::JumpTableIntoWindow,
+        Self::Undecodable,
+        Self::NeverPatch,
+        Self::AlreadyPatched,
+        Self::NotRelocatable,
+        Self::Faulting,
+        Self::StackUnknown,
+        Self::Far,
+    ];
+
+    /// The name in reports; never changes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OutsideText => "outside_text",
+            Self::MiddleOfInstruction => "middle_of_instruction",
+            Self::NoFunction => "no_function",
+            Self::TooShort => "too_short",
+            Self::BranchIntoWindow => "branch_into_window",
+            Self::CodePointerIntoWindow => "code_pointer_into_window",
+            Self::JumpTableIntoWindow => "jump_table_into_window",
+            Self::Undecodable => "undecodable",
+            Self::NeverPatch => "never_patch",
+            Self::AlreadyPatched => "already_patched",
+            Self::NotRelocatable => "not_relocatable",
+            Self::Faulting => "faulting",
+            Self::StackUnknown => "stack_unknown",
+            Self::Far => "far",
+        }
+    }
+}
+
+/// A site that is not patched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// Where: a link-time address from `plan`, an address in the process from `emit`.
+    pub address: u64,
+    /// One sentence without a final period, for people.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(reason: Reason, address: u64, detail: impl Into<String>) -> Self {
+        Self { reason, address, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:#x}: {}", self.reason.name(), self.address, self.detail)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Compares a site's bytes in the file with those in memory. Any difference is somebody else's patch.
+///
+/// `address` is only reported. Both slices start at the site; what is compared is the shorter length, and
+/// an empty slice is a refusal too, because then nothing is known.
+#[must_use]
+pub fn foreign_patch(address: u64, file: &[u8], live: &[u8]) -> Option<Refusal> {
+    let length = file.len().min(live.len());
+    let (Some(file), Some(live)) = (file.get(..length), live.get(..length)) else { return None };
+    let refuse = |detail: String| Some(Refusal::new(Reason::AlreadyPatched, address, detail));
+    if length == 0 {
+        return refuse("the bytes in memory could not be compared with the file".to_owned());
+    }
+    let at = file.iter().zip(live).position(|(f, l)| f != l)?;
+    match (at, live) {
+        (_, [0xcc, ..]) => {
+            refuse("a breakpoint (int3) is here: another debugger or a kernel uprobe".to_owned())
+        }
+        (_, [0xe9, ..]) => {
+            refuse("a jump is here that the file does not have: another tool's patch".to_owned())
+        }
+        (_, [0xe8, ..]) => {
+            refuse("a call is here that the file does not have: another tool's patch".to_owned())
+        }
+        (at, _) => refuse(format!("byte {at} differs from the file: another tool's patch, or changed text")),
+    }
+}

@@ -1,0 +1,195 @@
+//! The trampoline as a list of named parts: which there are, in which order, and how long each is.
+//!
+//! Making a template is pure and does not look at distances; [`Template::emit`] puts the bytes out and fails
+//! where something is out of reach. `recognise.rs` reads the same parts back: change them together.
+//!
+//! ```text
+//!             [relocated window]          Go: the stack check, whose way out leaves from here
+//!  hit:       lea   rsp, [rsp-128]        only where the red zone may be live
+//!             push  rcx                   the one register that is needed; flags stay as they are
+//!             mov   rcx, [rip+gate]       zero: closed (fork child, off, deadline)
+//!             jrcxz closed                tests without flags
+//!             [room]                      Go only, see below
+//!  open:      mov   ecx, site
+//!             call  [rip+agent_cell]      saves all, restores all but rcx
+//!  closed:    pop   rcx
+//!             lea   rsp, [rsp+128]        only where it was lowered
+//!             [relocated window]
+//!             jmp   back                  to the window's end; dead after a call, jump or return, but kept,
+//!                                         so that every trampoline has the same shape
+//!             [literal]                   the return address of a displaced call, eight bytes
+//!
+//!  room:      mov   rcx, [r14]            g.stack.lo; in ABI0: mov rcx, fs:[g]; mov rcx, [rcx]
+//!             not   rcx                   -lo - 1
+//!             lea   rcx, [rsp+rcx+1-N]    rsp - lo - N, negative when there is no room
+//!             bswap rcx                   the sign to the lowest byte: 0 or 0xff, since addresses
+//!             movzx ecx, cl               have 48 (or 57) bits; none of these touches flags
+//!             jrcxz open
+//!             pushfq                      only where losses are counted:
+//!             lock inc qword [rip+skipped]
+//!             popfq
+//!             jmp   closed
+//! ```
+//!
+//! A closed gate costs, besides the two jumps and the window: a push, a load, a jrcxz, a pop, and two `lea` where
+//! the red zone is skipped. Why not test first and push later: a flag-free test needs a register, and there is
+//! nowhere to keep its value but below the red zone. Why not jump through a word that holds the hit's address:
+//! the word is wiped in a fork child, and zero must mean closed.
+
+use crate::go::{GO_STACK_ROOM, GoSource};
+use crate::plan::{HitPosition, SitePlan};
+use crate::refusal::Refusal;
+use crate::relocate::Displaced;
+
+/// Where a trampoline and what it uses lie, in addresses of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Address of the module minus its link-time address, wrapping.
+    pub bias: u64,
+    /// Address of the trampoline's first byte.
+    pub trampoline: u64,
+    /// Address of the eight bytes that hold the address of the agent's hit entry.
+    pub agent_cell: u64,
+    /// Address of the eight bytes that are zero while the gate is closed.
+    pub gate: u64,
+    /// Index of the site, handed to the agent in `ecx`.
+    pub site_index: u32,
+    /// Skip the red zone. May be false where [`SitePlan::red_zone_dead`] says so; false in Go.
+    pub red_zone: bool,
+    /// Go: address of the eight bytes that count hits without stack room.
+    pub skipped_cell: Option<u64>,
+}
+
+/// A part of a trampoline.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Part {
+    /// `lea rsp,[rsp-128]`.
+    SkipRedZone,
+    /// `push rcx`.
+    SaveRcx,
+    /// `mov rcx,[rip+gate]`.
+    LoadGate,
+    /// `jrcxz closed`.
+    LeaveIfClosed,
+    /// The goroutine's lowest stack address in rcx, and from it 0 if there is room for a hit.
+    MeasureStack(GoSource),
+    /// `jrcxz open`.
+    GoOnIfRoom,
+    /// `pushfq; lock inc qword [rip+skipped]; popfq`.
+    CountSkipped,
+    /// `jmp closed`.
+    LeaveWithoutRoom,
+    /// `mov ecx, site`.
+    LoadSite,
+    /// `call [rip+agent_cell]`.
+    CallAgent,
+    /// `pop rcx`.
+    RestoreRcx,
+    /// `lea rsp,[rsp+128]`.
+    RestoreRedZone,
+    /// The window's instructions.
+    Relocated,
+    /// `jmp back`.
+    JumpBack,
+    /// Return address of a displaced call.
+    Literal,
+}
+
+/// A trampoline laid out, not yet bytes.
+#[derive(Clone, Debug)]
+pub struct Template {
+    pub(crate) plan: SitePlan,
+    pub(crate) placement: Placement,
+    pub(crate) window: Vec<Displaced>,
+    /// Offset, length and kind of each part.
+    pub(crate) parts: Vec<(usize, usize, Part)>,
+    length: usize,
+}
+
+impl Template {
+    /// Lays out the trampoline of a site.
+    ///
+    /// # Errors
+    /// A refusal when the plan's bytes do not decode or cannot be moved; a plan from
+    /// [`crate::Analysis::plan`] never gives one.
+    pub fn make(plan: &SitePlan, placement: &Placement) -> Result<Self, Refusal> {
+        let window = Displaced::decode_all(&plan.original, plan.window.start.wrapping_add(placement.bias))?;
+        let relocated = window.iter().try_fold(0, |sum, i| Ok::<_, Refusal>(sum + i.length()?))?;
+        let mut kinds = Vec::with_capacity(16);
+        if plan.position == HitPosition::After {
+            kinds.push(Part::Relocated);
+        }
+        if placement.red_zone {
+            kinds.push(Part::SkipRedZone);
+        }
+        kinds.extend([Part::SaveRcx, Part::LoadGate, Part::LeaveIfClosed]);
+        if let Some(source) = plan.go {
+            kinds.extend([Part::MeasureStack(source), Part::GoOnIfRoom]);
+            if placement.skipped_cell.is_some() {
+                kinds.push(Part::CountSkipped);
+            }
+            kinds.push(Part::LeaveWithoutRoom);
+        }
+        kinds.extend([Part::LoadSite, Part::CallAgent, Part::RestoreRcx]);
+        if placement.red_zone {
+            kinds.push(Part::RestoreRedZone);
+        }
+        if plan.position == HitPosition::Before {
+            kinds.push(Part::Relocated);
+        }
+        kinds.push(Part::JumpBack);
+        if window.iter().any(Displaced::is_call) {
+            kinds.push(Part::Literal);
+        }
+        let mut length = 0;
+        let mut parts = Vec::with_capacity(kinds.len());
+        for part in kinds {
+            let bytes = part.length(relocated);
+            parts.push((length, bytes, part));
+            length += bytes;
+        }
+        Ok(Self { plan: plan.clone(), placement: *placement, window, parts, length })
+    }
+
+    /// Bytes of the trampoline: the same at every address.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The parts with their offsets in bytes, in order.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, &Part)> {
+        self.parts.iter().map(|(offset, _, part)| (*offset, part))
+    }
+
+    /// Offset of the first part for which `which` holds.
+    pub(crate) fn offset_of(&self, which: impl Fn(&Part) -> bool) -> Option<usize> {
+        self.parts.iter().find(|p| which(&p.2)).map(|p| p.0)
+    }
+}
+
+impl Part {
+    /// Bytes of the part, whose `relocated` window takes so many.
+    const fn length(&self, relocated: usize) -> usize {
+        match self {
+            Self::SkipRedZone => 5,
+            Self::SaveRcx | Self::RestoreRcx => 1,
+            Self::LoadGate => 7,
+            Self::LeaveIfClosed | Self::GoOnIfRoom | Self::LeaveWithoutRoom => 2,
+            Self::MeasureStack(GoSource::R14) => 3 + MEASURE,
+            Self::MeasureStack(GoSource::Tls(_)) => 9 + 3 + MEASURE,
+            Self::CountSkipped => 1 + 8 + 1,
+            Self::LoadSite | Self::JumpBack => 5,
+            Self::CallAgent => 6,
+            Self::RestoreRedZone | Self::Literal => 8,
+            Self::Relocated => relocated,
+        }
+    }
+}
+
+/// Bytes of `not`, `lea`, `bswap`, `movzx`.
+const MEASURE: usize = 3 + 8 + 3 + 3;
+
+/// The displacement of the `lea` that measures the stack: `1 - GO_STACK_ROOM`.
+pub const ROOM_DISPLACEMENT: i32 = 1 - GO_STACK_ROOM.cast_signed();

@@ -1,0 +1,23 @@
+//! Tests of the planner and the encoder. Contents:
+//! - `support`: small images from bytes, placements near and far
+//! - `planning`: each rung, each refusal
+//! - `trampolines`: each part, each kind of relocation, twins, recognition
+//! - `go_code`: stack checks, faults, room
+//! - `peers`: ways in which others have crashed programs (PEERS §3), by number
+//! - `own_executable`: every function of this test binary, planned, emitted, decoded back
+//! - `elf`: reads an ELF file into an image
+
+#[cfg(test)]
+mod elf;
+#[cfg(test)]
+mod go_code;
+#[cfg(test)]
+mod own_executable;
+#[cfg(test)]
+mod peers;
+#[cfg(test)]
+mod planning;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod trampolines;

@@ -1,0 +1,218 @@
+//! The host calls, one function for each row of `trocar_abi::import::IMPORTS`.
+//!
+//! None of them allocates on the way that succeeds. Each takes pointers as unsigned 32-bit numbers and checks the
+//! whole range in 64 bits; a range outside linear memory is the probe's bug and traps.
+
+use core::fmt;
+use trocar_abi::import::{IMPORTS, MODULE};
+use trocar_abi::import::errno::EFAULT;
+use trocar_abi::record::{PAYLOAD_MAX, RecordHead, RecordKind};
+use wasmtime::{AsContext, Caller, Linker, Result, Trap};
+
+use crate::instance::State;
+
+/// A host call was given what no correct probe gives: a range outside memory, a wrong map, a record too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostCallError(pub &'static str);
+
+impl fmt::Display for HostCallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for HostCallError {}
+
+type Probe<'a> = Caller<'a, State>;
+
+/// Longest string that one `read_str` copies: it touches two pages at most, so it makes two system calls at most.
+const STRING_MAX: usize = 4096;
+
+/// Fuel that a host call costs besides the call itself; found when this is compiled.
+const fn price(name: &str) -> u64 {
+    let mut row = 0;
+    while row < IMPORTS.len() {
+        if same(IMPORTS[row].name.as_bytes(), name.as_bytes()) {
+            return IMPORTS[row].fuel;
+        }
+        row += 1;
+    }
+    panic!("no such host call")
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Links every host call.
+///
+/// # Errors
+/// Only out of memory.
+pub fn link(linker: &mut Linker<State>) -> Result<()> {
+    linker
+        .func_wrap(MODULE, "arg", |c: Probe<'_>, n: u32| -> u64 {
+            let state = c.data();
+            let Some(frame) = state.frame() else { return 0 };
+            let value = if state.env.go_arguments { frame.go_argument(n) } else { frame.argument(n) };
+            value.unwrap_or(0)
+        })?
+        .func_wrap(MODULE, "ret", |c: Probe<'_>| -> u64 { c.data().frame().map_or(0, |f| f.rax) })?
+        .func_wrap(MODULE, "reg", |c: Probe<'_>, n: u32| -> u64 {
+            let state = c.data();
+            let Some(hit) = state.hit else { return 0 };
+            match n {
+                7 => hit.rsp,
+                16 => hit.rip,
+                _ => state.frame().and_then(|f| f.register(n)).unwrap_or(0),
+            }
+        })?
+        .func_wrap(MODULE, "site", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.site) })?
+        .func_wrap(MODULE, "tid", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.tid) })?
+        .func_wrap(MODULE, "cpu", |c: Probe<'_>| -> u32 { c.data().target.cpu() })?
+        .func_wrap(MODULE, "time_ns", |mut c: Probe<'_>| -> Result<u64> {
+            charge(&mut c, const { price("time_ns") }, 0)?;
+            Ok(c.data().target.time_ns())
+        })?
+        .func_wrap(MODULE, "param", |c: Probe<'_>, n: u32| -> u64 {
+            c.data().env.params.get(n as usize).copied().unwrap_or(0)
+        })?
+        .func_wrap(MODULE, "param_str", param_str)?
+        .func_wrap(MODULE, "counter_add", |c: Probe<'_>, map: u32, entry: u32, n: u64| -> Result<()> {
+            c.data().env.maps.counter_add(map, entry, n).ok_or_else(|| misuse("counter_add: no such counter"))
+        })?
+        .func_wrap(MODULE, "hist_add", |c: Probe<'_>, map: u32, entry: u32, value: u64| -> Result<()> {
+            c.data().env.maps.hist_add(map, entry, value).ok_or_else(|| misuse("hist_add: no such histogram"))
+        })?
+        .func_wrap(MODULE, "hash_add", |c: Probe<'_>, map: u32, key: u32, len: u32, n: u64| {
+            hash_update(c, map, key, len, n, false)
+        })?
+        .func_wrap(MODULE, "hash_set", |c: Probe<'_>, map: u32, key: u32, len: u32, n: u64| {
+            hash_update(c, map, key, len, n, true)
+        })?
+        .func_wrap(MODULE, "hash_get", |mut c: Probe<'_>, map: u32, key: u32, len: u32| -> Result<u64> {
+            charge(&mut c, const { price("hash_get") }, len)?;
+            let (memory, state) = parts(&mut c)?;
+            let key = range(memory, key, len)?;
+            state.env.maps.hash_get(map, key).ok_or_else(|| misuse("hash_get: no such map, or the key is too long"))
+        })?
+        .func_wrap(MODULE, "emit", |c: Probe<'_>, schema: u32, at: u32, len: u32| {
+            record(c, const { price("emit") }, RecordKind::Event, schema, at, len)
+        })?
+        .func_wrap(MODULE, "log", |c: Probe<'_>, level: u32, at: u32, len: u32| {
+            record(c, const { price("log") }, RecordKind::Log, level, at, len)
+        })?
+        .func_wrap(MODULE, "read", |mut c: Probe<'_>, address: u64, to: u32, len: u32| -> Result<i32> {
+            charge(&mut c, const { price("read") }, len)?;
+            let (memory, state) = parts(&mut c)?;
+            let to = range_mut(memory, to, len)?;
+            Ok(state.target.read(address, to).err().unwrap_or(0))
+        })?
+        .func_wrap(MODULE, "read_str", read_str)?;
+    Ok(())
+}
+
+#[cold]
+fn misuse(what: &'static str) -> wasmtime::Error {
+    wasmtime::Error::new(HostCallError(what))
+}
+
+/// Charges the fuel that a call's work is worth: the table's price and one unit for each eight bytes.
+fn charge(c: &mut Probe<'_>, price: u64, bytes: u32) -> Result<()> {
+    let price = price + u64::from(bytes / 8);
+    let left = c.as_context().get_fuel()?;
+    match left.checked_sub(price) {
+        Some(rest) => c.set_fuel(rest),
+        None => {
+            c.set_fuel(0)?;
+            Err(Trap::OutOfFuel.into())
+        }
+    }
+}
+
+/// The probe's linear memory and the state, at once.
+fn parts<'a>(c: &'a mut Probe<'_>) -> Result<(&'a mut [u8], &'a mut State)> {
+    let memory = c.data().memory.ok_or_else(|| misuse("the module exports no memory"))?;
+    Ok(memory.data_and_store_mut(c))
+}
+
+fn range(memory: &[u8], at: u32, len: u32) -> Result<&[u8]> {
+    let start = at as usize;
+    memory.get(start..start + len as usize).ok_or_else(|| misuse("a range outside linear memory"))
+}
+
+fn range_mut(memory: &mut [u8], at: u32, len: u32) -> Result<&mut [u8]> {
+    let start = at as usize;
+    memory.get_mut(start..start + len as usize).ok_or_else(|| misuse("a range outside linear memory"))
+}
+
+fn hash_update(mut c: Probe<'_>, map: u32, key: u32, len: u32, n: u64, set: bool) -> Result<i32> {
+    charge(&mut c, const { price("hash_add") }, len)?;
+    let (memory, state) = parts(&mut c)?;
+    let key = range(memory, key, len)?;
+    let answer = state.env.maps.hash_update(map, key, n, set);
+    answer.ok_or_else(|| misuse("hash_add: no such map, or the key is too long"))
+}
+
+fn record(mut c: Probe<'_>, price: u64, kind: RecordKind, tag: u32, at: u32, len: u32) -> Result<()> {
+    charge(&mut c, price, len)?;
+    if len > PAYLOAD_MAX {
+        return Err(misuse("a record over 4096 bytes"));
+    }
+    let Ok(tag) = u16::try_from(tag) else { return Err(misuse("no such event schema or log level")) };
+    let (memory, state) = parts(&mut c)?;
+    let payload = range(memory, at, len)?;
+    let (site, tid) = state.hit.map_or((0, 0), |h| (h.site, h.tid));
+    let head = RecordHead { len, kind: kind as u16, tag, site, tid };
+    if state.env.ring.push(head, payload).is_err() {
+        state.ring_full = true;
+    }
+    Ok(())
+}
+
+fn param_str(mut c: Probe<'_>, n: u32, to: u32, len: u32) -> Result<u32> {
+    charge(&mut c, const { price("param_str") }, len)?;
+    let (memory, state) = parts(&mut c)?;
+    let to = range_mut(memory, to, len)?;
+    let packed = state.env.params.get(n as usize).copied().unwrap_or(0);
+    let (start, size) = ((packed >> 32) as usize, (packed & 0xffff_ffff) as usize);
+    let Some(text) = state.env.strings.get(start..start + size) else { return Ok(0) };
+    let copied = text.len().min(to.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..copied), text.get(..copied)) {
+        to.copy_from_slice(from);
+    }
+    Ok(u32::try_from(size).unwrap_or(0))
+}
+
+/// A string is read a page at a time, so that one that ends at the last mapped byte is read whole.
+fn read_str(mut c: Probe<'_>, address: u64, to: u32, len: u32) -> Result<i32> {
+    const PAGE: u64 = trocar_abi::PAGE;
+    charge(&mut c, const { price("read_str") }, len)?;
+    let (memory, state) = parts(&mut c)?;
+    let to = range_mut(memory, to, len)?;
+    let room = to.len().min(STRING_MAX);
+    let Some(to) = to.get_mut(..room) else { return Ok(EFAULT) };
+    let mut done = 0usize;
+    while done < to.len() {
+        let Some(at) = address.checked_add(done as u64) else { return Ok(EFAULT) };
+        let step = usize::try_from(PAGE - at % PAGE).unwrap_or(0).min(to.len() - done);
+        let Some(part) = to.get_mut(done..done + step) else { break };
+        if let Err(code) = state.target.read(at, part) {
+            return Ok(code);
+        }
+        if let Some(end) = part.iter().position(|&b| b == 0) {
+            return Ok(i32::try_from(done + end).unwrap_or(i32::MAX));
+        }
+        done += step;
+    }
+    Ok(i32::try_from(done).unwrap_or(i32::MAX))
+}

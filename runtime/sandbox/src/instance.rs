@@ -1,0 +1,253 @@
+//! A probe's instance and one hit in it.
+#![expect(unsafe_code, reason = "call_unchecked and the in-place module need their contracts stated")]
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ptr::NonNull;
+use trocar_abi::hit::HitFrame;
+use trocar_abi::shared::TrapCode;
+use trocar_ring::Producer;
+use wasmtime::{
+    Engine, Func, InstancePre, Linker, Memory, Module, Store, StoreLimits, StoreLimitsBuilder, Trap, ValRaw,
+};
+
+use crate::host_call::HostCallError;
+use crate::maps::Maps;
+
+/// What the probe can reach of the target besides registers. The agent's answers are system calls on its own
+/// process; a rehearsal's answers come from a recorded hit.
+pub trait Target: Send + Sync {
+    /// Copies `to.len()` bytes at `address`; an error code of `trocar_abi::import::errno` otherwise.
+    ///
+    /// # Errors
+    /// `EFAULT` if any byte is not readable, `EPERM` if reading is not allowed here.
+    fn read(&self, address: u64, to: &mut [u8]) -> Result<(), i32>;
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    fn time_ns(&self) -> u64;
+    /// Number of the processor.
+    fn cpu(&self) -> u32;
+}
+
+/// What one context gives to its instance.
+#[derive(Debug)]
+pub struct Env {
+    /// Shards of the maps.
+    pub maps: Maps,
+    /// The ring.
+    pub ring: Producer,
+    /// Integer parameters, or `offset << 32 | length` into `strings`.
+    pub params: &'static [u64],
+    /// Bytes of string parameters.
+    pub strings: &'static [u8],
+    /// Arguments are where Go puts them.
+    pub go_arguments: bool,
+}
+
+/// The hit that is running.
+#[derive(Clone, Copy, Debug)]
+pub struct Hit {
+    /// Registers at the site.
+    pub frame: NonNull<HitFrame>,
+    /// Stack pointer at the site.
+    pub rsp: u64,
+    /// Address of the site.
+    pub rip: u64,
+    /// Index of the site.
+    pub site: u32,
+    /// Kernel's id of the thread, zero if unknown.
+    pub tid: u32,
+}
+
+/// Data of the store: everything a host call may touch.
+pub struct State {
+    pub(crate) env: Env,
+    pub(crate) target: &'static dyn Target,
+    pub(crate) hit: Option<Hit>,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) ring_full: bool,
+    limits: StoreLimits,
+}
+
+// SAFETY: `hit` is set only while the thread that owns the instance is inside `Instance::hit`, and cleared after.
+unsafe impl Send for State {}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("hit", &self.hit).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Registers of the running hit, or zeros outside one (the start function).
+    pub(crate) fn frame(&self) -> Option<&HitFrame> {
+        // SAFETY: `hit` is `Some` only while `Instance::hit` runs, whose caller keeps the frame alive.
+        self.hit.map(|h| unsafe { h.frame.as_ref() })
+    }
+}
+
+/// How a hit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The handler ran to its end.
+    Executed,
+    /// The handler said that its condition does not hold.
+    ConditionFalse,
+    /// The handler ran, but a record found no room.
+    RingFull,
+    /// The handler was stopped.
+    Trapped(TrapCode),
+}
+
+/// A module that is ready to be instantiated.
+#[derive(Clone)]
+pub struct Loaded {
+    engine: Engine,
+    pre: InstancePre<State>,
+    handlers: Vec<Box<str>>,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded").field("handlers", &self.handlers).finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    /// Links the host calls to a module.
+    ///
+    /// # Errors
+    /// An import that does not exist.
+    pub fn new(engine: &Engine, module: &Module, handlers: &[&str]) -> wasmtime::Result<Self> {
+        let mut linker = Linker::new(engine);
+        crate::host_call::link(&mut linker)?;
+        Self::with_linker(&linker, module, handlers)
+    }
+
+    /// The same with a linker that has more than the host calls: a rehearsal adds WASI.
+    ///
+    /// # Errors
+    /// An import that does not exist.
+    pub fn with_linker(linker: &Linker<State>, module: &Module, handlers: &[&str]) -> wasmtime::Result<Self> {
+        Ok(Self {
+            engine: linker.engine().clone(),
+            pre: linker.instantiate_pre(module)?,
+            handlers: handlers.iter().map(|&h| h.into()).collect(),
+        })
+    }
+}
+
+/// Entries of a table that a probe may have.
+const TABLE_ENTRIES: usize = 10_000;
+
+/// A probe's instance: one for each context, kept between hits.
+pub struct Instance {
+    store: Store<State>,
+    handlers: Vec<Func>,
+    fuel: u64,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").field("fuel", &self.fuel).finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Instantiates the module; its start function, if it has one, runs with `start_fuel`.
+    ///
+    /// # Errors
+    /// Memory over the limit, a trap in the start function, a handler that the module does not export.
+    pub fn new(
+        loaded: &Loaded,
+        env: Env,
+        target: &'static dyn Target,
+        fuel: u64,
+        start_fuel: u64,
+        memory_max: usize,
+    ) -> wasmtime::Result<Self> {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(memory_max)
+            .table_elements(TABLE_ENTRIES)
+            .instances(1)
+            .memories(1)
+            .tables(4)
+            .build();
+        let state = State { env, target, hit: None, memory: None, ring_full: false, limits };
+        let mut store = Store::new(&loaded.engine, state);
+        store.limiter(|state| &mut state.limits);
+        store.set_fuel(start_fuel)?;
+        let instance = loaded.pre.instantiate(&mut store)?;
+        store.data_mut().memory = instance.get_memory(&mut store, "memory");
+        let mut handlers = Vec::with_capacity(loaded.handlers.len());
+        for name in &loaded.handlers {
+            let func = instance.get_func(&mut store, name).ok_or_else(|| wasmtime::Error::msg("no such handler"))?;
+            let ty = func.ty(&store);
+            let result_is_i32 = ty.results().all(|t| t.is_i32());
+            if ty.params().len() != 0 || ty.results().len() > 1 || !result_is_i32 {
+                return Err(wasmtime::Error::msg("a handler takes nothing and returns nothing or an i32"));
+            }
+            handlers.push(func);
+        }
+        // `_initialize` is how a reactor runs its constructors; it has the start function's budget.
+        if let Some(init) = instance.get_func(&mut store, "_initialize") {
+            init.typed::<(), ()>(&store)?.call(&mut store, ())?;
+        }
+        Ok(Self { store, handlers, fuel })
+    }
+
+    /// Runs handler number `handler` for one hit. The caller keeps `hit.frame` valid until this returns.
+    #[inline]
+    pub fn hit(&mut self, handler: u32, hit: Hit) -> Outcome {
+        let Some(&func) = self.handlers.get(handler as usize) else { return Outcome::Trapped(TrapCode::Other) };
+        let state = self.store.data_mut();
+        state.hit = Some(hit);
+        state.ring_full = false;
+        if self.store.set_fuel(self.fuel).is_err() {
+            return Outcome::Trapped(TrapCode::Other);
+        }
+        // Not zero: a handler without a result leaves it, and that means "executed".
+        let mut values = [ValRaw::i32(1)];
+        // SAFETY: `new` proved that each handler takes nothing and returns nothing or one i32, for which one value
+        // is room enough; the function belongs to this store.
+        let result = unsafe { func.call_unchecked(&mut self.store, &mut values) };
+        let state = self.store.data_mut();
+        state.hit = None;
+        match result {
+            Ok(()) if state.ring_full => Outcome::RingFull,
+            Ok(()) => {
+                let [value] = values;
+                if value.get_i32() == 0 { Outcome::ConditionFalse } else { Outcome::Executed }
+            }
+            Err(error) => Outcome::Trapped(trap_code(&error)),
+        }
+    }
+
+    /// Fuel that the last hit left.
+    #[must_use]
+    pub fn fuel_left(&self) -> u64 {
+        self.store.get_fuel().unwrap_or(0)
+    }
+
+    /// The store, for a rehearsal that wants to look inside.
+    pub fn store(&mut self) -> &mut Store<State> {
+        &mut self.store
+    }
+}
+
+fn trap_code(error: &wasmtime::Error) -> TrapCode {
+    if error.downcast_ref::<HostCallError>().is_some() {
+        return TrapCode::HostCall;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => TrapCode::OutOfFuel,
+        Some(Trap::StackOverflow) => TrapCode::StackOverflow,
+        Some(Trap::MemoryOutOfBounds) => TrapCode::MemoryOutOfBounds,
+        Some(Trap::TableOutOfBounds | Trap::IndirectCallToNull) => TrapCode::Table,
+        Some(Trap::IntegerDivisionByZero) => TrapCode::DivideByZero,
+        Some(Trap::IntegerOverflow | Trap::BadConversionToInteger) => TrapCode::Integer,
+        Some(Trap::UnreachableCodeReached) => TrapCode::Unreachable,
+        Some(Trap::BadSignature) => TrapCode::BadSignature,
+        Some(_) | None => TrapCode::Other,
+    }
+}

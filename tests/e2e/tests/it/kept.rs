@@ -1,0 +1,127 @@
+//! What a probe must not change: every register, the flags, the red zone, the vector and x87 state, seen from
+//! inside; and the receipt, checked against our own reading of `/proc`.
+
+use trocar_test_support::command::{count, text};
+use trocar_test_support::process::{self, mappings, text_differences};
+use trocar_test_support::scale::scaled;
+use trocar_test_support::{Live, Snapshot, Target};
+
+/// Offsets of the instructions of the watched body.
+fn sites(target: &mut Target) -> Vec<String> {
+    let answer = target.ask("sites");
+    let offsets: Vec<u64> = answer.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    assert!(offsets.len() > 20, "{answer}");
+    offsets.iter().map(|o| format!("redzone+{o:#x}")).collect()
+}
+
+#[test]
+fn every_instruction_can_be_probed_alone_and_changes_nothing() {
+    let mut target = Target::start("redzone");
+    let calls = scaled(100_000);
+    let (mut patched, mut refused) = (0, Vec::new());
+    for point in sites(&mut target) {
+        let mut live = Live::start(&["count", "-p", &target.pid().to_string(), &point]);
+        let first = live.until_that("attached", |_| true);
+        let taken = first.get("sites").and_then(|s| s.as_array()).is_some_and(|s| !s.is_empty());
+        // Ends with `changed NAME` and status 1 when anything differs: `done` panics then.
+        assert_eq!(target.done(&format!("run {calls} 1")), calls, "{point}");
+        let outcome = live.interrupt();
+        if taken {
+            outcome.assert_clean();
+            assert_eq!(outcome.hits(), calls, "{point}: {outcome}");
+            patched += 1;
+        } else {
+            refused.push(format!("{point}: {first}"));
+        }
+    }
+    assert!(patched > refused.len(), "most instructions can be probed; refused: {refused:#?}");
+    assert!(text_differences(target.pid()).is_empty());
+}
+
+#[test]
+fn all_instructions_at_once_are_patched_or_refused_with_a_reason() {
+    let mut target = Target::start("redzone");
+    let before = Snapshot::of(target.pid());
+    let points = sites(&mut target);
+    let pid = target.pid().to_string();
+    let args: Vec<&str> =
+        ["count", "-p", &pid].into_iter().chain(points.iter().map(String::as_str)).collect();
+    let live = Live::attached(&args);
+    let calls = scaled(100_000);
+    assert_eq!(target.done(&format!("run {calls} 1")), calls);
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let attached = outcome.one("attached");
+    let list = |name| attached.get(name).and_then(|l| l.as_array()).cloned().unwrap_or_default();
+    let (patched, refusals) = (list("sites"), list("refusals"));
+    assert_eq!(patched.len() + refusals.len(), points.len(), "each point has one answer: {attached}");
+    for refusal in &refusals {
+        assert!(!text(refusal, "reason").is_empty() && !text(refusal, "detail").is_empty(), "{refusal}");
+    }
+    for site in outcome.final_stats() {
+        assert_eq!(count(site, "hits"), calls, "{site}");
+    }
+    before.assert_same();
+}
+
+#[test]
+fn while_attached_nothing_is_writable_and_executable_and_no_descriptor_is_ours() {
+    let mut target = Target::start("counter");
+    target.done("run 2 10");
+    let before = Snapshot::of(target.pid());
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", target.pid())).map(Iterator::count).ok();
+    let open = descriptors();
+    let signals = process::status(target.pid(), "SigCgt");
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work"]);
+    for m in mappings(target.pid()) {
+        assert!(!(m.permissions.contains('w') && m.permissions.contains('x')), "{m:?}");
+    }
+    assert_eq!(descriptors(), open, "a descriptor of ours stays open");
+    assert_eq!(process::status(target.pid(), "SigCgt"), signals, "no signal handler of ours");
+    assert_eq!(process::status(target.pid(), "TracerPid"), "0", "ptrace only while attaching");
+    assert!(!text_differences(target.pid()).is_empty(), "the site is patched");
+    target.done("run 2 1000");
+    live.interrupt().assert_clean();
+    before.assert_same();
+}
+
+#[test]
+fn resident_memory_grows_by_less_than_a_mebibyte_and_a_half() {
+    let mut target = Target::start("counter");
+    target.done("run 4 1000");
+    let before = process::resident_kib(target.pid());
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work"]);
+    target.done("run 4 1000");
+    let while_attached = process::resident_kib(target.pid());
+    live.interrupt().assert_clean();
+    assert!(while_attached < before + 1536, "from {before} to {while_attached} KiB");
+}
+
+#[test]
+fn many_sessions_one_after_another_leave_nothing() {
+    let mut target = Target::start("counter");
+    target.done("run 2 10");
+    let (before, memory) = (Snapshot::of(target.pid()), mappings(target.pid()));
+    target.ask("spin 2");
+    for _ in 0..scaled(1000) {
+        let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--hits", "10"]);
+        live.finish().assert_clean();
+    }
+    target.done("halt");
+    before.assert_same();
+    process::assert_mappings_equal(&memory, &mappings(target.pid()));
+}
+
+#[test]
+fn two_sessions_on_different_functions_of_one_process_do_not_disturb_each_other() {
+    let mut server = Target::start_with("server", &["--control", "--self-load", "5000"]);
+    let before = Snapshot::of(server.pid());
+    let pid = server.pid().to_string();
+    let mut first = Live::attached(&["count", "-p", &pid, "lookup"]);
+    let second = Live::attached(&["count", "-p", &pid, "handle_request", "--hits", "500"]).finish();
+    second.assert_clean();
+    first.until_that("stats", |s| count(s, "hits") > 0);
+    first.interrupt().assert_clean();
+    before.assert_same();
+    assert_eq!(Target::field(&server.ask("stats"), "wrong"), 0);
+}

@@ -1,0 +1,108 @@
+//! The same `trocar`, no rebuild, on programs of other languages and runtimes: counts are exact, and what the
+//! runtime does with stacks (unwind, move, scan) goes on working.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use trocar_test_support::command::{count, text};
+use trocar_test_support::lines::Lines;
+use trocar_test_support::scale::scaled;
+use trocar_test_support::{Live, Snapshot, Target};
+
+#[test]
+fn cpp_exceptions_pass_through_probed_frames() {
+    let mut target = Target::start("throw");
+    target.done("run 4 100");
+    let before = Snapshot::of(target.pid());
+    let points = ["shop::middle", "shop::leaf"];
+    let live = Live::attached(&[&["count", "-p", &target.pid().to_string()][..], &points].concat());
+    let each = scaled(500_000);
+    let answer = target.ask(&format!("run 4 {each}"));
+    assert_eq!(answer, format!("done {} caught={}", 4 * each, 4 * (each / 2)));
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(outcome.hits(), 2 * 4 * each, "one hit for each call of each function\n{outcome}");
+    assert_eq!(outcome.lost(), 0, "{outcome}");
+    before.assert_same();
+    assert_eq!(target.ask("run 2 10"), "done 20 caught=10");
+}
+
+#[test]
+fn go_goroutines_are_counted_exactly() {
+    let mut target = Target::start("server-go");
+    target.done("run 8 100");
+    let before = Snapshot::of(target.pid());
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "main.work"]);
+    let mut calls = target.done(&format!("run 16 {}", scaled(500_000)));
+    // Stacks grow from 2 KiB to megabytes and are copied, below a probed leaf.
+    calls += target.done(&format!("deep 8 {}", scaled(500_000)));
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(outcome.hits(), calls, "{outcome}");
+    before.assert_same();
+    assert_eq!(target.done("run 4 10"), 40);
+}
+
+#[test]
+fn a_go_http_server_keeps_answering() {
+    let mut target = Target::start("server-go");
+    let port = u16::try_from(target.fact("port")).unwrap();
+    let before = Snapshot::of(target.pid());
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "main.handle"]);
+    let requests = scaled(10_000);
+    for _ in 0..requests {
+        assert_eq!(http_get(port, "/work?n=10"), "done 10");
+    }
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(outcome.hits(), requests, "{outcome}");
+    assert_eq!(http_get(port, "/work?n=3"), "done 3");
+    assert!(trocar_test_support::process::text_differences(target.pid()).is_empty());
+    drop(before); // descriptors of a server come and go
+    assert_eq!(target.done("run 2 2"), 4);
+}
+
+/// Body of an answer, without its newline.
+fn http_get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = Lines::new(stream);
+    assert_eq!(lines.next_line().as_deref(), Some("HTTP/1.0 200 OK"));
+    while lines.next_line().is_some_and(|l| !l.is_empty()) {}
+    lines.next_line().unwrap()
+}
+
+#[test]
+fn the_systems_python_is_counted_in_its_own_code_and_in_libc() {
+    let mut target = Target::python();
+    target.done("run 10 1");
+    let before = Snapshot::of(target.pid());
+    let points = ["PyNumber_Power", "PyObject_Format", "libc.so.6:getpid"];
+    let live = Live::attached(&[&["count", "-p", &target.pid().to_string()][..], &points].concat());
+    let calls = scaled(1_000_000);
+    assert_eq!(target.done(&format!("run {calls} 1")), calls);
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let stats = outcome.final_stats();
+    assert_eq!(stats.len(), points.len(), "{outcome}");
+    for site in stats {
+        assert_eq!(count(site, "hits"), calls, "{outcome}");
+    }
+    assert_eq!(outcome.lost(), 0, "{outcome}");
+    before.assert_same();
+    assert_eq!(target.done("run 10 1"), 10);
+}
+
+#[test]
+fn a_static_musl_server_under_load_answers_right() {
+    let mut server = Target::start_with("server-musl", &["--control", "--self-load", "5000"]);
+    let mut live = Live::attached(&["count", "-p", &server.pid().to_string(), "handle_request"]);
+    let before = server.ask("stats");
+    live.until_that("stats", |s| count(s, "hits") >= 500 || text(s, "state") != "armed");
+    let after = server.ask("stats");
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let seen = Target::field(&after, "requests") - Target::field(&before, "requests");
+    assert!(outcome.hits() >= seen && seen > 0, "{before} {after} {outcome}");
+    assert_eq!(Target::field(&server.ask("stats"), "wrong"), 0);
+}

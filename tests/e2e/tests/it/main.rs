@@ -1,0 +1,27 @@
+//! End-to-end tests: the built `trocar` command on live programs, by the command line's contract alone.
+//!
+//! ```text
+//! count       exact counts on the same C program built in a dozen ways; points by name, offset, address
+//! languages   C++ exceptions, Go, the system's python, a static musl server
+//! redis       Debian's redis-server under redis-benchmark
+//! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
+//! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
+//! ends        target killed, target execs, host killed
+//! quarantine  probes that loop, trap, recurse, grow
+//! refusal     bad input: exit status, one message, a target that runs on untouched
+//! verbs       ps, points, check, doctor, new and build, demo
+//! ```
+//!
+//! Sizes are a fiftieth of the full ones unless `TROCAR_FULL` is set (`just torture`).
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod count;
+mod ends;
+mod kept;
+mod languages;
+mod live;
+mod probe;
+mod quarantine;
+mod redis;
+mod refusal;
+mod verbs;

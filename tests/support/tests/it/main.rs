@@ -1,0 +1,145 @@
+//! The support crate itself: every target speaks its protocol, and every check that e2e tests rely on can fail.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+use trocar_test_support::process::{assert_mappings_equal, mappings, text_differences};
+use trocar_test_support::redis::Reply;
+use trocar_test_support::{Redis, Snapshot, Target};
+
+/// One command and its answer.
+fn says(name: &str, command: &str, answer: &str) {
+    let mut target = Target::start(name);
+    assert_eq!(target.ask(command), answer, "{name}");
+    assert!(target.ask("nonsense").starts_with("error"), "{name}");
+    assert!(target.finish().success(), "{name}");
+}
+
+#[test]
+fn every_variant_of_the_counter_counts() {
+    let variants = "counter counter-nopie counter-static counter-static-pie counter-musl counter-dynsym \
+                    counter-stripped counter-cet counter-sled5 counter-sled16 counter-frame";
+    for name in variants.split_whitespace() {
+        says(name, "run 3 1000", "done 3000");
+        says(name, "fresh 3 1000", "done 3000");
+    }
+}
+
+#[test]
+fn the_other_targets_say_what_they_promise() {
+    says("throw", "run 3 1001", "done 3003 caught=1500");
+    says("fork", "fork 3 100", "done 300");
+    says("fork", "exec 3", "done 3");
+    says("ucontext", "run 8 100", "done 800");
+    says("twins", "run 2 10", "done 20");
+    says("malloc_storm", "run 3 100", "done 300");
+    says("malloc_storm-musl", "run 3 100", "done 300");
+    says("redzone", "run 1000 1", "done 1000");
+    says("blocked", "check", "blocked read futex nanosleep epoll_wait poll sigwaitinfo recv");
+    says("blocked", "release", "released 7");
+    says("server-go", "run 4 100", "done 400");
+    says("server-go", "deep 4 1000", "done 4000");
+}
+
+#[test]
+fn a_prefork_server_keeps_its_children() {
+    let mut target = Target::start("fork");
+    assert_eq!(target.ask("prefork 3 10"), "ready-made 3");
+    assert_eq!(target.done("job 100"), 300);
+    assert_eq!(target.done("dismiss"), 3);
+}
+
+#[test]
+fn signal_handlers_call_the_function_too() {
+    for mode in ["plain", "altstack", "small"] {
+        let mut target = Target::start_with("signals", &[mode]);
+        let answer = target.ask("run 2 1000");
+        assert!(answer.starts_with("done ") && Target::field(&answer, "handler") >= 200, "{mode}: {answer}");
+    }
+}
+
+#[test]
+fn servers_serve() {
+    for name in ["server", "server-musl"] {
+        let mut server = Target::start_with(name, &["--control", "--self-load", "5000"]);
+        // Each answer is asked for until the load has begun; a test that hangs here is ended by its limit.
+        while Target::field(&server.ask("stats"), "requests") < 100 {}
+        assert_eq!(Target::field(&server.ask("stats"), "wrong"), 0, "{name}");
+        assert!(server.fact("port") > 0);
+    }
+}
+
+#[test]
+fn the_python_of_the_system_runs_the_script() {
+    let mut target = Target::python();
+    assert_eq!(target.done("run 100 1"), 100);
+    assert!(mappings(target.pid()).iter().any(|m| m.name == "/usr/bin/python3.11"));
+}
+
+#[test]
+fn a_32_bit_process_starts() {
+    assert!(Target::start("narrow").finish().success());
+}
+
+#[test]
+fn a_traced_process_and_a_zombie_are_what_they_say() {
+    let target = Target::start("traced");
+    let (traced, zombie) = (target.fact("traced"), target.fact("zombie"));
+    assert_eq!(trocar_test_support::process::status(traced, "TracerPid"), target.pid().to_string());
+    assert!(trocar_test_support::process::status(zombie, "State").starts_with('Z'));
+}
+
+#[test]
+fn a_changed_byte_of_text_is_found_by_the_snapshot_and_by_the_target() {
+    let mut target = Target::start("counter-nopie");
+    target.done("run 2 10");
+    let before = Snapshot::of(target.pid());
+    before.assert_same();
+    // The first byte of the text segment: crt code that runs once and never again.
+    let text = mappings(target.pid()).into_iter().find(|m| m.permissions == "r-xp").unwrap();
+    let memory = File::options().read(true).write(true).open(format!("/proc/{}/mem", target.pid())).unwrap();
+    let mut byte = [0];
+    memory.read_exact_at(&mut byte, text.start).unwrap();
+    memory.write_all_at(&[byte[0] ^ 1], text.start).unwrap();
+    assert_eq!(text_differences(target.pid()).len(), 1);
+    let failed = std::panic::catch_unwind(|| before.assert_same());
+    assert!(failed.is_err(), "a snapshot that cannot fail is none");
+    memory.write_all_at(&byte, text.start).unwrap();
+    before.assert_same();
+}
+
+#[test]
+fn a_new_mapping_is_found() {
+    let mut target = Target::start("counter");
+    let before = mappings(target.pid());
+    target.done("run 2 10"); // two threads: two stacks
+    let after = mappings(target.pid());
+    assert!(std::panic::catch_unwind(|| assert_mappings_equal(&before, &after)).is_err());
+    target.done("run 2 10");
+    assert_mappings_equal(&after, &mappings(target.pid()));
+}
+
+#[test]
+fn redis_answers_counts_and_ends_with_the_test() {
+    let mut redis = Redis::start();
+    assert_eq!(redis.call(&["SET", "a", "line\r\nbreak"]), Reply::Text("OK".into()));
+    assert_eq!(redis.call(&["GET", "a"]), Reply::Text("line\r\nbreak".into()));
+    assert_eq!(redis.call(&["GET", "b"]), Reply::Nil);
+    assert_eq!(redis.call(&["RPUSH", "l", "1", "2"]), Reply::Number(2));
+    let one = |t: &str| Reply::Text(t.into());
+    assert_eq!(redis.call(&["LRANGE", "l", "0", "-1"]), Reply::Many(vec![one("1"), one("2")]));
+    assert!(matches!(redis.call(&["NO"]), Reply::Error(_)));
+    let before = redis.commandstats();
+    assert_eq!(redis.benchmark("get,set", 500).finish().len(), 2);
+    let after = redis.commandstats();
+    assert_eq!(after.get("get").unwrap() - before.get("get").unwrap(), 500);
+    assert!(text_differences(redis.pid()).is_empty());
+}
+
+#[test]
+fn a_target_that_dies_is_told_by_name() {
+    let mut target = Target::spawn(Command::new("/bin/sh").args(["-c", "echo ready; read x; exit 3"]));
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| target.ask("go"))).unwrap_err();
+    assert!(told.downcast_ref::<String>().unwrap().contains("exit status: 3"));
+}
