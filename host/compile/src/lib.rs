@@ -3,6 +3,8 @@
 //! `verify` is the gate: what passed it is a [`Verified`], and nothing else can be compiled.
 #![forbid(unsafe_code)]
 
+mod precompile;
 pub mod verify;
 
-pub use verify::{Options, Reason, Verified, VerifyError, verify, verify_with};
+pub use precompile::{CompileError, Compiled, engine, precompile};
+pub use verify::{Options as VerifyOptions, Reason, Verified, VerifyError, verify, verify_with};

@@ -38,7 +38,6 @@ pub fn engine() -> Result<Engine, CompileError> {
     config.cranelift_opt_level(OptLevel::Speed);
     config.generate_address_map(false);
     config.native_unwind_info(false);
-    config.wasm_component_model(false);
     config
         .target("x86_64-unknown-linux-gnu")
         .and_then(|config| Engine::new(config))

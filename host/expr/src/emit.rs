@@ -34,6 +34,7 @@ pub(crate) const DIGITS: u32 = 32;
 pub(crate) const DIGITS_END: u32 = 64;
 /// End of the memory: one page.
 const MEMORY_END: u32 = 65_536;
+const _: () = assert!(NUMBER + 8 <= DIGITS && DIGITS_END - DIGITS >= 20, "the longest number has 20 digits");
 
 /// An operation of a body.
 #[derive(Clone, Debug)]
@@ -60,8 +61,8 @@ impl Memory {
 
     /// Room for this many bytes, aligned to eight.
     ///
-    /// The parser's limits hold the sum under one page: 17 expressions (16 of a template and a condition) of
-    /// at most 32 texts of 256 bytes would not fit, so the caller checks [`Memory::full`].
+    /// The parser bounds each expression, but not the sum over a template (17 expressions of up to 32 texts of
+    /// 256 bytes): who builds the module asks [`Memory::full`].
     pub fn room(&mut self, bytes: u32) -> u32 {
         let at = self.next;
         self.next = self.next.saturating_add(bytes.next_multiple_of(8));

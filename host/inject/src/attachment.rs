@@ -320,6 +320,11 @@ impl Attachment {
     }
 }
 
+/// Go keeps nothing below the stack pointer, and at the entry of a function nothing is there yet.
+fn skips_red_zone(site: &crate::request::PlannedSite) -> bool {
+    site.plan.go.is_none() && !site.plan.red_zone_dead
+}
+
 fn skipped_cells(plan: &AttachPlan, blocks: &[Block]) -> Vec<u64> {
     if !plan.go {
         return Vec::new();
@@ -355,7 +360,7 @@ fn place(plan: &AttachPlan, map_list: &[trocar_target::Mapping]) -> Result<Placi
         taken.push(occupied(&block));
         taken.sort_by_key(|m| m.start);
         let mut code = Vec::new();
-        encode(plan, module, &block, &mut index, &mut code, &mut trampolines)?;
+        encode(module, &block, &mut index, &mut code, &mut trampolines)?;
         code.resize(usize::try_from(block.len - block.gates).unwrap_or(0), 0xcc);
         blocks.push(block);
         codes.push(code);
@@ -380,7 +385,6 @@ fn occupied(block: &Block) -> trocar_target::Mapping {
 }
 
 fn encode(
-    plan: &AttachPlan,
     module: &ModulePlan,
     block: &Block,
     index: &mut u32,
@@ -394,8 +398,8 @@ fn encode(
             agent_cell: block.address + ENTRY_CELL,
             gate: block.address + GATE,
             site_index: *index,
-            red_zone: !plan.go,
-            skipped_cell: plan.go.then_some(block.skipped_cell(n)),
+            red_zone: skips_red_zone(site),
+            skipped_cell: site.plan.go.is_some().then_some(block.skipped_cell(n)),
         };
         let trampoline = Template::make(&site.plan, &placement).and_then(|t| t.emit()).map_err(|refusal| {
             Failure::new(FailureKind::NothingPatched, format!("{}: {refusal}", module.name))
@@ -428,7 +432,7 @@ impl Placed {
         let site = |(t, p): (&Trampoline, &crate::request::PlannedSite)| Site {
             address: t.site_address,
             handler: p.handler,
-            flags: if plan.go { 0 } else { site_flags::RED_ZONE_SKIPPED }
+            flags: if skips_red_zone(p) { site_flags::RED_ZONE_SKIPPED } else { 0 }
                 | if plan.probe.floats { site_flags::FLOATS } else { 0 },
         };
         let sites: Vec<Site> = trampolines.iter().zip(planned).map(site).collect();

@@ -57,8 +57,10 @@ fn keep(word: Word, ready: &mpsc::Sender<io::Result<()>>, stopped: &mpsc::Receiv
     let entry_at = &raw mut entry;
     let offset = (word as isize).wrapping_sub(entry_at as isize);
     let mut list = RobustList { first: entry_at, futex_offset: offset, pending: std::ptr::null_mut() };
-    // The list is a circle that ends at its head.
-    entry.next = (&raw mut list).cast();
+    // The list is a circle that ends at its head. The kernel reads it, which the compiler cannot know: volatile.
+    let head = (&raw mut list).cast();
+    // SAFETY: `entry` lives on this stack and nothing else refers to it yet.
+    unsafe { entry_at.write_volatile(Entry { next: head }) };
     // SAFETY: takes nothing.
     let tid = unsafe { libc::gettid() };
     // SAFETY: `Keeper::new`'s caller keeps the word mapped and aligned.
@@ -74,8 +76,7 @@ fn keep(word: Word, ready: &mpsc::Sender<io::Result<()>>, stopped: &mpsc::Receiv
     }
     // Woken by the keeper's end; nothing is ever sent.
     let _ = stopped.recv();
-    list.first = (&raw mut list).cast();
-    // SAFETY: an empty list takes the place of ours before the stack goes.
+    // SAFETY: no list takes the place of ours before the stack goes.
     unsafe { libc::syscall(libc::SYS_set_robust_list, std::ptr::null_mut::<RobustList>(), size_of::<RobustList>()) };
 }
 

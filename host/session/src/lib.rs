@@ -1,3 +1,19 @@
 //! One attachment's life, from request to receipt.
+//!
+//! The steps cannot be taken in the wrong order, because each asks for the previous one's type: [`Request`] →
+//! [`Prepared`] (verified, resolved, planned; nothing in the target is touched) → [`Session`] (live) → its receipt.
+//! What a session has to say, it says as [`reply::Reply`]; it does not know who listens.
 
+mod live;
+mod modules;
+mod name;
+mod prepare;
 pub mod reply;
+mod request;
+mod sites;
+
+pub use live::{Session, Turn};
+pub use modules::Loaded;
+pub use prepare::Prepared;
+pub use request::{Request, RequestedPoint};
+pub use sites::{PlannedSites, plan_points};

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn users_are_named_and_unknown_ones_numbered() {
-        let users = Users(parse_passwd("root:x:0:0:root:/root:/bin/sh\nbad\npg:x:112:1::/:/bin/sh\n"));
+        let users = Users(parse_passwd("root:x:0:0:root:/:/bin/sh\nbad\npg:x:112:1::/:/bin/sh\n"));
         assert_eq!(users.name(112), "pg");
         assert_eq!(users.name(4711), "4711");
     }

@@ -1,17 +1,30 @@
 //! The one engine configuration. Host and agent must agree on every setting here, else the agent refuses the
 //! module that the host compiled.
 
-use wasmtime::Config;
+use wasmtime::{Config, WasmFeatures};
 
 /// Most bytes of stack that wasm code may use. The agent asks for 48 KiB of room before it enters.
 pub const WASM_STACK: usize = 32 << 10;
+
+/// The features that guest compilers need (GUESTS.md, G1); the verifier names every other by its name. Said in full, so
+/// that it does not depend on which parts of wasmtime a build contains.
+const ACCEPTED: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::BULK_MEMORY_OPT)
+    .union(WasmFeatures::CALL_INDIRECT_OVERLONG)
+    .union(WasmFeatures::MULTI_VALUE)
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::FLOATS)
+    .union(WasmFeatures::GC_TYPES);
 
 /// Applies the settings that both sides share.
 ///
 /// - No signal handler is ever installed: traps are explicit checks in the code.
 /// - Fuel bounds every hit; epochs would need a ticker.
 /// - Memory is where the creator says, never reserved, never guarded, never copied on write.
-/// - Only the features that every guest compiler needs (GUESTS.md, G1) are on; the verifier names the others.
+/// - Only [`ACCEPTED`] features are on.
 pub fn configure(config: &mut Config) {
     config
         .signals_based_traps(false)
@@ -24,12 +37,6 @@ pub fn configure(config: &mut Config) {
         .memory_init_cow(false)
         .max_wasm_stack(WASM_STACK)
         .wasm_backtrace_max_frames(None)
-        .wasm_bulk_memory(true)
-        .wasm_multi_value(true)
-        .wasm_extended_const(true)
-        .wasm_simd(false)
-        .wasm_relaxed_simd(false)
-        .wasm_tail_call(false)
-        .wasm_multi_memory(false)
-        .wasm_memory64(false);
+        .wasm_features(WasmFeatures::all().difference(ACCEPTED), false)
+        .wasm_features(ACCEPTED, true);
 }

@@ -6,14 +6,26 @@
 //! 4. limits: memory and sizes
 //! 5. handlers and manifests
 //! 6. cost: fuel, system calls, floats, capabilities
-//! 7. hostile: damaged modules
+//! 7. generated: the probes of `count` and `log` pass the same gate
+//! 8. hostile: damaged modules
+//!
+//! Modules are marked `cfg(test)` so that clippy knows their helpers for test code.
 
+#[cfg(test)]
 mod cost;
+#[cfg(test)]
 mod features;
+#[cfg(test)]
 mod formats;
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod handlers;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod imports;
+#[cfg(test)]
 mod limits;
 
 use trocar_compile::{Reason, Verified, VerifyError, verify};

@@ -139,7 +139,7 @@ fn long_key_names_are_shortened() {
 #[test]
 fn more_fuel_is_asked_for_only_where_it_is_needed() {
     assert_eq!(count(Some("str($arg0)"), Some("$arg1")).manifest.limits.fuel, None);
-    let many = vec!["*(u8*)$arg0"; 6].join("+");
+    let many = ["*(u8*)$arg0"; 6].join("+");
     let fuel = count(Some(&many), None).manifest.limits.fuel.unwrap();
     assert!((12_000..13_000).contains(&fuel), "{fuel}");
 }

@@ -72,7 +72,8 @@ fn operators_bind_as_documented() {
 fn arithmetic_is_that_of_64_bits_on_many_values() {
     let values = [0, 1, -1, 2, 7, -7, 63, 64, 255, i64::from(i32::MIN), i64::MAX, i64::MIN, i64::MIN + 1];
     let by = |b: i64| u32::try_from(b & 63).unwrap();
-    let ops: [(&str, fn(i64, i64) -> Option<i64>); 12] = [
+    type Model = fn(i64, i64) -> Option<i64>;
+    let ops: [(&str, Model); 12] = [
         ("$arg0 + $arg1", |a, b| Some(a.wrapping_add(b))),
         ("$arg0 - $arg1", |a, b| Some(a.wrapping_sub(b))),
         ("$arg0 * $arg1", |a, b| Some(a.wrapping_mul(b))),

@@ -8,7 +8,11 @@
 //! - resolve:  every answer and every error of the resolver
 //! - hostile:  cut and bit-flipped files
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: what cannot be set up fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: what cannot be set up or is not there fails the test"
+)]
 
 mod c;
 mod cpp;

@@ -1,0 +1,327 @@
+//! A live session: the probe is in the target, and what it says is read.
+
+use std::time::{Duration, Instant};
+
+use trocar_abi::shared::ProbeState;
+use trocar_collect::{Collector, Decoded, NamedRow, SiteTotals, decode, named_rows};
+use trocar_inject::Attachment;
+use trocar_package::{FieldValue, Manifest};
+use trocar_target::{Failure, FailureKind, Process};
+
+use crate::name::session_name;
+use crate::prepare::Prepared;
+use crate::reply::{
+    Attached, Event, Exited, LogLine, MapRows, Receipt, Reply, Row, Site, StateChange, Stats, Value,
+};
+
+/// How often new threads' stacks are looked for and the pool is refilled.
+const TEND_EVERY: Duration = Duration::from_millis(20);
+
+/// What a turn of [`Session::poll`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// All is well.
+    Live,
+    /// The probe was quarantined or disarmed, or its time is over: nothing more will come.
+    Over,
+    /// The target ended.
+    Ended,
+}
+
+/// A probe in a target.
+#[derive(Debug)]
+pub struct Session {
+    pid: i32,
+    id: String,
+    probe: String,
+    manifest: Manifest,
+    attachment: Attachment,
+    collector: Collector,
+    attached: Attached,
+    state: &'static str,
+    why: String,
+    expires: Instant,
+    tended: Instant,
+    reported: (Instant, Vec<u64>),
+    corrupt: Vec<String>,
+}
+
+fn bug(message: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::Bug, message)
+}
+
+impl Session {
+    pub(crate) fn attach(prepared: Prepared) -> Result<Self, Failure> {
+        let plan = prepared.attach_plan()?;
+        let mut attachment = Attachment::attach(&plan)?;
+        let (specs, _) = prepared.verified.manifest.map_specs();
+        let rate = prepared.ticks.per_nanosecond();
+        let collector = match Collector::new(attachment.view(), attachment.layout(), specs, rate) {
+            Ok(collector) => collector,
+            Err(error) => {
+                attachment.detach()?;
+                return Err(bug(format!("the shared memory is not as we made it: {error}")));
+            }
+        };
+        let (pid, manifest) = (plan.process.pid, prepared.verified.manifest);
+        let sites: Vec<Site> = prepared.planned.sites.into_iter().map(|s| s.0).collect();
+        let attached = Attached {
+            v: 1,
+            pid,
+            session: session_name(pid),
+            probe: manifest.name.clone(),
+            limits: prepared.limits,
+            refusals: prepared.planned.refusals,
+            attach_ns: attachment.attach_ns(),
+            pause_ns: attachment.stops().longest(),
+            threads: attachment.threads(),
+            sites,
+        };
+        let now = Instant::now();
+        Ok(Self {
+            pid,
+            id: attached.session.clone(),
+            probe: manifest.name.clone(),
+            reported: (now, vec![0; attached.sites.len()]),
+            expires: now + Duration::from_nanos(prepared.limits.ttl_ns),
+            manifest,
+            attachment,
+            collector,
+            attached,
+            state: "armed",
+            why: String::new(),
+            tended: now,
+            corrupt: Vec::new(),
+        })
+    }
+
+    /// What was attached.
+    #[must_use]
+    pub fn attached(&self) -> &Attached {
+        &self.attached
+    }
+
+    /// The sites.
+    #[must_use]
+    pub fn sites(&self) -> &[Site] {
+        &self.attached.sites
+    }
+
+    /// The stops of the whole target so far, in nanoseconds.
+    #[must_use]
+    pub fn stops(&self) -> &[u64] {
+        &self.attachment.stops().nanoseconds
+    }
+
+    /// Why the session is over, for people.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// The probe's state: armed, quarantined, suspended or expired.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        self.state
+    }
+
+    /// Hits so far, over all sites.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.collector.totals().iter().fold(0, |n, t| n.saturating_add(t.hits))
+    }
+
+    /// Reads what the probe wrote, and keeps house. To be called some tens of times a second.
+    ///
+    /// # Errors
+    /// A failure of ours; that the target ended is no failure.
+    pub fn poll(&mut self, say: &mut dyn FnMut(Reply)) -> Result<Turn, Failure> {
+        self.drain(say);
+        if !self.attachment.is_there() {
+            say(Reply::Exited(Exited { pid: self.pid, session: self.id.clone(), how: self.how_it_ended() }));
+            return Ok(Turn::Ended);
+        }
+        if self.tended.elapsed() >= TEND_EVERY {
+            self.tended = Instant::now();
+            match self.attachment.tend() {
+                // Ended between the look above and now: the next turn says so.
+                Err(failure) if failure.kind == FailureKind::NoProcess => {}
+                // A stop that took too long is tried again; the pool is only low, not empty.
+                Err(failure) if failure.kind == FailureKind::NothingPatched => {}
+                other => other?,
+            }
+        }
+        if self.state == "armed" {
+            self.look_at_state(say)?;
+        }
+        Ok(if self.state == "armed" { Turn::Live } else { Turn::Over })
+    }
+
+    fn look_at_state(&mut self, say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
+        let status = self.collector.status();
+        let (state, why) = match status.state {
+            ProbeState::Armed if Instant::now() >= self.expires => ("expired", "its time to live is over".to_owned()),
+            ProbeState::Armed => return Ok(()),
+            ProbeState::Suspended => ("suspended", "suspended by the host".to_owned()),
+            ProbeState::Quarantined => {
+                let site = usize::try_from(status.trap_site).ok().and_then(|i| self.attached.sites.get(i));
+                let place = site.map_or_else(String::new, |s| format!(" at {}", s.point));
+                let what = status.trap_code.text();
+                let thread = status.trap_tid;
+                ("quarantined", format!("{what}{place} in thread {thread}; {} bad hits in all", status.traps))
+            }
+            ProbeState::Disarmed => ("quarantined", "the agent disarmed itself: a bug of ours, please report it".to_owned()),
+        };
+        self.state = state;
+        self.why = why;
+        // The agent closes the gates itself when it quarantines; this also covers the other states.
+        match self.attachment.close_gates() {
+            Err(failure) if failure.kind != FailureKind::NoProcess => return Err(failure),
+            _ => {}
+        }
+        say(Reply::State(StateChange {
+            pid: self.pid,
+            session: self.id.clone(),
+            probe: self.probe.clone(),
+            state: state.into(),
+            why: self.why.clone(),
+        }));
+        Ok(())
+    }
+
+    fn how_it_ended(&self) -> String {
+        match Process::inspect(self.pid) {
+            Ok(process) if !process.ended => "it started another program (exec)".into(),
+            _ => "it ended".into(),
+        }
+    }
+
+    /// Hands out the records that have come.
+    fn drain(&mut self, say: &mut dyn FnMut(Reply)) {
+        let (pid, manifest) = (self.pid, &self.manifest);
+        let (session, probe) = (&self.id, &self.probe);
+        let drained = self.collector.records(|record| {
+            let (site, tid) = (record.head.site, record.head.tid);
+            let (session, probe) = (session.clone(), probe.clone());
+            say(match decode(manifest, &record.head, record.payload) {
+                Decoded::Event { name, fields } => {
+                    let fields = fields.into_iter().map(|(n, v)| (n, value(v))).collect();
+                    Reply::Event(Event { pid, session, probe, site, tid, name, fields })
+                }
+                Decoded::Log { level, message } => {
+                    Reply::Log(LogLine { pid, session, probe, site, tid, level: level.into(), message })
+                }
+            });
+        });
+        self.corrupt.extend(drained.faults.iter().map(ToString::to_string));
+    }
+
+    /// Reports counters and maps as they are now.
+    pub fn report(&mut self, is_final: bool, say: &mut dyn FnMut(Reply)) {
+        let mut totals = self.collector.totals();
+        let no_room = trocar_abi::loss::Loss::NoStackRoom as usize;
+        for (site, turned_away) in totals.iter_mut().zip(self.attachment.turned_away()) {
+            // Counted by the trampoline, before the agent could count the hit.
+            site.hits = site.hits.saturating_add(*turned_away);
+            if let Some(loss) = site.losses.get_mut(no_room) {
+                *loss = loss.saturating_add(*turned_away);
+            }
+        }
+        let elapsed = self.reported.0.elapsed().as_nanos().max(1);
+        let before = std::mem::take(&mut self.reported.1);
+        for (index, total) in totals.iter().enumerate() {
+            let total = if is_final { *total } else { total.settled() };
+            let ns_per_hit = self.collector.ns_per_hit(&total);
+            #[expect(clippy::cast_precision_loss, reason = "a share for people, from counts far below 2^52")]
+            let share = ns_per_hit.map(|ns| {
+                let new = total.hits.saturating_sub(before.get(index).copied().unwrap_or(0));
+                ns * new as f64 / elapsed as f64
+            });
+            say(Reply::Stats(self.stats(index, &total, ns_per_hit, share, is_final)));
+        }
+        self.reported = (Instant::now(), totals.iter().map(|t| t.hits).collect());
+        for (index, map) in self.manifest.maps.iter().enumerate() {
+            let Some(merged) = self.collector.map(index) else { continue };
+            let dropped = if let trocar_collect::MergedMap::Hash { dropped, .. } = &merged { *dropped } else { 0 };
+            say(Reply::Map(MapRows {
+                pid: self.pid,
+                session: self.id.clone(),
+                probe: self.probe.clone(),
+                name: map.name.clone(),
+                map_type: map.kind.kind().name().into(),
+                rows: named_rows(map, &merged).into_iter().map(row).collect(),
+                dropped,
+            }));
+        }
+    }
+
+    fn stats(&self, index: usize, t: &SiteTotals, ns: Option<f64>, share: Option<f64>, is_final: bool) -> Stats {
+        Stats {
+            pid: self.pid,
+            session: self.id.clone(),
+            probe: self.probe.clone(),
+            site: u32::try_from(index).unwrap_or(u32::MAX),
+            hits: t.hits,
+            executed: t.executed,
+            condition_false: t.condition_false,
+            losses: t.losses_by_name().collect(),
+            ns_per_hit: ns,
+            core_share: share,
+            state: self.state.into(),
+            is_final,
+        }
+    }
+
+    /// Takes the probe out of the target, reads the last of what it wrote, and gives the receipt.
+    ///
+    /// # Errors
+    /// The target would not be stopped: what is left is in the message. That it ended is no failure.
+    pub fn detach(mut self, say: &mut dyn FnMut(Reply)) -> Result<Receipt, Failure> {
+        let result = self.attachment.detach();
+        // Every hit is over now: these are the exact numbers.
+        self.drain(say);
+        self.report(true, say);
+        let receipt = match result {
+            Ok(done) => Receipt {
+                pid: self.pid,
+                session: self.id.clone(),
+                sites: self.attached.sites.len(),
+                restored: done.restored,
+                text_sha256_before: done.sha256.0,
+                text_sha256_after: done.sha256.1,
+                mappings_left: done.mappings_left,
+                residue: done.residue.into_iter().chain(self.corrupt).collect(),
+                detach_ns: done.detach_ns,
+                pause_ns: done.pause_ns,
+            },
+            Err(failure) => return Err(failure),
+        };
+        say(Reply::Receipt(receipt.clone()));
+        Ok(receipt)
+    }
+
+    /// The last of what the probe wrote, after the target ended: the rings outlive it.
+    pub fn last_words(mut self, say: &mut dyn FnMut(Reply)) {
+        self.drain(say);
+        self.report(true, say);
+    }
+}
+
+fn value(value: FieldValue) -> Value {
+    match value {
+        FieldValue::Int(n) => Value::Int(n),
+        FieldValue::Uint(n) => Value::Uint(n),
+        FieldValue::Hex(n) => Value::Text(format!("{n:#x}")),
+        FieldValue::Float(n) => Value::Float(n),
+        FieldValue::Text(text) => Value::Text(text),
+    }
+}
+
+fn row(row: NamedRow) -> Row {
+    match row {
+        NamedRow::Keyed { key, value: sum } => {
+            Row::Keyed { key: key.into_iter().map(|(n, v)| (n, value(v))).collect(), value: sum }
+        }
+        NamedRow::Bucket { entry, lo, hi, count } => Row::Bucket { entry, lo, hi, count },
+    }
+}

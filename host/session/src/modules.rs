@@ -1,0 +1,117 @@
+//! The modules of a process, read once and shared by everything that asks for names or plans.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use trocar_patch::{Analysis, FunctionRange, Image, Segment};
+use trocar_symbols::{Elf, LoadedModule, MappedRange, Resolver};
+use trocar_target::{Failure, Mapping, Process, aliases, maps, modules};
+
+/// A process and its modules.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The process.
+    pub process: Process,
+    /// Names and addresses.
+    pub resolver: Resolver,
+    /// Modules that could not be read, and why: their names cannot be found.
+    pub unread: Vec<(String, Failure)>,
+    ranges: Vec<std::ops::Range<u64>>,
+    analyses: HashMap<usize, Analysis>,
+}
+
+impl Loaded {
+    /// Reads the modules of a process that can be probed.
+    ///
+    /// # Errors
+    /// The process cannot be probed, or it ended.
+    pub fn open(pid: i32) -> Result<Self, Failure> {
+        let process = Process::open(pid)?;
+        let map_list = maps(pid)?;
+        let found = modules(&map_list);
+        let names = aliases(&process, &found);
+        let (mut loaded, mut ranges, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+        for (module, aliases) in found.iter().zip(names) {
+            let file = match module.open(&process) {
+                Ok(file) => file,
+                Err(failure) => {
+                    unread.push((module.name.clone(), failure));
+                    continue;
+                }
+            };
+            let mapped: Vec<MappedRange> = module.mappings.iter().map(mapped_range).collect();
+            // A file that is mapped executable but is no ELF module (a JIT's cache) has no names to find.
+            let Ok(elf) = Elf::parse(file.bytes) else { continue };
+            let Some(bias) = elf.bias(&mapped) else { continue };
+            let path = module.path.display().to_string();
+            loaded.push(LoadedModule { name: module.name.clone(), path, aliases, elf: Arc::new(elf), bias });
+            ranges.push(module.range());
+        }
+        Ok(Self { process, resolver: Resolver::new(loaded), unread, ranges, analyses: HashMap::new() })
+    }
+
+    /// A module by its index in the resolver.
+    #[must_use]
+    pub fn module(&self, index: usize) -> Option<&LoadedModule> {
+        self.resolver.modules().get(index)
+    }
+
+    /// Addresses that the module occupies in the process.
+    #[must_use]
+    pub fn range(&self, index: usize) -> std::ops::Range<u64> {
+        self.ranges.get(index).cloned().unwrap_or(0..0)
+    }
+
+    /// The planner's view of a module; made when it is first asked for.
+    #[must_use]
+    pub fn analysis(&mut self, index: usize) -> Option<&Analysis> {
+        if !self.analyses.contains_key(&index) {
+            let elf = Arc::clone(&self.module(index)?.elf);
+            self.analyses.insert(index, Analysis::new(image(&elf)));
+        }
+        self.analyses.get(&index)
+    }
+
+    /// The program is made by the Go toolchain.
+    #[must_use]
+    pub fn is_go(&self) -> bool {
+        self.resolver.modules().first().is_some_and(|m| m.elf.is_go())
+    }
+
+    /// The target holds a collector that stops threads by signal and scans their stacks: such a collector must find
+    /// the stack pointer in the stack that it knows.
+    #[must_use]
+    pub fn has_scanning_collector(&self) -> bool {
+        const LIBRARIES: [&str; 5] = ["libgc.so", "libdruntime-", "libphobos2", "libmonosgen-", "libmonoboehm-"];
+        const STATIC: [&str; 3] = ["GC_push_all_stacks", "thread_suspendAll", "mono_gc_collect"];
+        self.resolver.modules().iter().any(|m| {
+            LIBRARIES.iter().any(|l| m.name.starts_with(l))
+                || m.elf.symbols().iter().any(|s| STATIC.contains(&&*m.elf.name(s)))
+        })
+    }
+}
+
+fn mapped_range(mapping: &Mapping) -> MappedRange {
+    MappedRange {
+        start: mapping.start,
+        end: mapping.end,
+        offset: mapping.offset,
+        execute: mapping.execute,
+    }
+}
+
+fn image(elf: &Elf) -> Image {
+    let code = elf.code_image();
+    let segments = |parts: &[(u64, &[u8])]| {
+        parts.iter().map(|(vaddr, bytes)| Segment { vaddr: *vaddr, bytes: Arc::from(*bytes) }).collect()
+    };
+    Image {
+        text: segments(&code.text),
+        data: segments(&code.data),
+        functions: code.functions.iter().map(|&(start, end)| FunctionRange { start, end }).collect(),
+        entries: code.entries,
+        never: code.never,
+        go: code.go,
+        pie: code.pie,
+    }
+}

@@ -1,0 +1,202 @@
+//! A request, verified, compiled, resolved and planned. Nothing in the target has been touched yet: this is what
+//! `--dry-run` shows.
+
+use trocar_compile::{Verified, VerifyOptions, precompile, verify_with};
+use trocar_inject::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Ticks};
+use trocar_package::ParamValue;
+use trocar_target::{Failure, FailureKind};
+
+use crate::live::Session;
+use crate::modules::Loaded;
+use crate::reply::{Limits, Refused, Site};
+use crate::request::{Request, RequestedPoint};
+use crate::sites::{PlannedSites, plan_points};
+
+/// Bytes of each thread's ring.
+const RING_BYTES: u64 = 256 << 10;
+
+/// A request that can be carried out.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) verified: Verified,
+    pub(crate) limits: Limits,
+    pub(crate) planned: PlannedSites,
+    pub(crate) params: Vec<ParamValue>,
+    pub(crate) code: Vec<u8>,
+    pub(crate) loaded: Loaded,
+    pub(crate) ticks: Ticks,
+}
+
+impl Prepared {
+    /// Verifies the probe, finds its sites, compiles it.
+    ///
+    /// # Errors
+    /// A probe that is not acceptable, a process that cannot be probed, points of which nothing can be patched.
+    pub fn new(request: &Request) -> Result<Self, Failure> {
+        let ticks = Ticks::start();
+        let options = VerifyOptions { name: Some(&request.name), memory_bytes: request.memory };
+        let verified = verify_with(&request.wasm, &options).map_err(|e| bad_probe(&e.message, e.hint.clone()))?;
+        let sets: Vec<(&str, &str)> = request.sets.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let params = verified
+            .manifest
+            .resolve_params(&sets)
+            .map_err(|e| Failure::new(FailureKind::Usage, format!("--set: {e}")))?;
+        let points = points(request, &verified)?;
+        let mut loaded = Loaded::open(request.pid)?;
+        let planned = plan_points(&mut loaded, &points)?;
+        check_refusals(request, &planned)?;
+        let compiled = precompile(&request.wasm).map_err(|e| bad_probe(&e.to_string(), None))?;
+        let limits = limits(request, &verified);
+        Ok(Self { verified, limits, planned, params, code: compiled.code, loaded, ticks })
+    }
+
+    /// The sites that will be patched.
+    pub fn sites(&self) -> impl Iterator<Item = &Site> {
+        self.planned.sites.iter().map(|s| &s.0)
+    }
+
+    /// The sites that will not.
+    #[must_use]
+    pub fn refusals(&self) -> &[Refused] {
+        &self.planned.refusals
+    }
+
+    /// What is known of the probe.
+    #[must_use]
+    pub fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// The limits that will be in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Puts the probe into the target.
+    ///
+    /// # Errors
+    /// The target ended or cannot be stopped; it is left as it was.
+    pub fn attach(self) -> Result<Session, Failure> {
+        Session::attach(self)
+    }
+
+    /// The engine's part of the plan.
+    pub(crate) fn attach_plan(&self) -> Result<AttachPlan, Failure> {
+        let mut modules: Vec<ModulePlan> = Vec::new();
+        let mut current = usize::MAX;
+        for (_, index, plan, handler) in &self.planned.sites {
+            if *index != current {
+                current = *index;
+                let module = self.loaded.module(*index);
+                let (name, bias) = module.map_or_else(Default::default, |m| (m.name.clone(), m.bias));
+                modules.push(ModulePlan { name, range: self.loaded.range(*index), bias, sites: Vec::new() });
+            }
+            let handler = self.handler_index(handler.as_deref())?;
+            if let Some(module) = modules.last_mut() {
+                module.sites.push(PlannedSite { plan: plan.clone(), handler });
+            }
+        }
+        let (maps, maps_bytes) = self.verified.manifest.map_specs();
+        let (params, strings) = pack_params(&self.params);
+        let page = 64 << 10;
+        let memory_max = self.verified.memory.max.map_or(self.limits.memory_bytes, |pages| {
+            pages.saturating_mul(page).min(self.limits.memory_bytes)
+        });
+        Ok(AttachPlan {
+            process: self.loaded.process.clone(),
+            modules,
+            probe: ProbePlan {
+                code: self.code.clone(),
+                handlers: self.verified.handlers.iter().map(|h| h.name.clone()).collect(),
+                maps,
+                maps_bytes,
+                params,
+                strings,
+                fuel: self.limits.fuel,
+                memory_max,
+                trap_limit: self.limits.traps,
+                floats: self.verified.uses_floats,
+            },
+            go: self.loaded.is_go(),
+            collector: self.loaded.has_scanning_collector(),
+            ring_bytes: RING_BYTES,
+        })
+    }
+
+    fn handler_index(&self, name: Option<&str>) -> Result<u32, Failure> {
+        let handlers = &self.verified.handlers;
+        let at = name.map_or(Some(0), |n| handlers.iter().position(|h| h.name == n));
+        at.and_then(|i| u32::try_from(i).ok()).ok_or_else(|| {
+            let names: Vec<&str> = handlers.iter().map(|h| h.name.as_str()).collect();
+            Failure::new(FailureKind::BadProbe, format!("the probe has no handler {:?}", name.unwrap_or_default()))
+                .hint(format!("it has: {}", names.join(", ")))
+        })
+    }
+}
+
+fn bad_probe(message: &str, hint: Option<String>) -> Failure {
+    let failure = Failure::new(FailureKind::BadProbe, message);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure.hint("see what is wrong and what is allowed: trocar check PROBE.wasm"),
+    }
+}
+
+fn points(request: &Request, verified: &Verified) -> Result<Vec<RequestedPoint>, Failure> {
+    if !request.points.is_empty() {
+        return Ok(request.points.clone());
+    }
+    let of = |h: &trocar_package::Handler| {
+        let name = h.name.clone();
+        h.points.clone().into_iter().map(move |text| RequestedPoint { text, handler: Some(name.clone()) })
+    };
+    let points: Vec<RequestedPoint> = verified.manifest.handlers.iter().flat_map(of).collect();
+    if points.is_empty() {
+        return Err(Failure::new(FailureKind::Usage, format!("the probe {} names no point", verified.manifest.name))
+            .hint("say where it goes: --at POINT"));
+    }
+    Ok(points)
+}
+
+fn check_refusals(request: &Request, planned: &PlannedSites) -> Result<(), Failure> {
+    let Some(first) = planned.refusals.first() else { return Ok(()) };
+    if !planned.sites.is_empty() && !request.strict {
+        return Ok(());
+    }
+    let more = match planned.refusals.len() {
+        1 => String::new(),
+        n => format!(", and {} more", n - 1),
+    };
+    let what = if request.strict && !planned.sites.is_empty() { "a site is refused" } else { "nothing can be patched" };
+    Err(Failure::new(
+        FailureKind::NothingPatched,
+        format!("{what}: {} at {}: {}{more}", first.point, first.address, first.detail),
+    )
+    .hint(format!("see each site's plan: trocar points -p {} '{}' --plan", request.pid, first.point)))
+}
+
+fn limits(request: &Request, verified: &Verified) -> Limits {
+    let wished = verified.manifest.limits;
+    let default = Limits::default();
+    Limits {
+        fuel: request.fuel.or(wished.fuel).unwrap_or(default.fuel),
+        memory_bytes: verified.memory_limit,
+        traps: default.traps,
+        ttl_ns: request.ttl.map_or(default.ttl_ns, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// Parameters as the agent takes them: integers, or offset and length of a string.
+fn pack_params(values: &[ParamValue]) -> (Vec<u64>, Vec<u8>) {
+    let mut strings = Vec::new();
+    let mut pack = |value: &ParamValue| match value {
+        ParamValue::Int(n) => n.cast_unsigned(),
+        ParamValue::Str(text) => {
+            let at = strings.len() as u64;
+            strings.extend_from_slice(text.as_bytes());
+            at << 32 | text.len() as u64
+        }
+    };
+    (values.iter().map(&mut pack).collect(), strings)
+}
