@@ -13,7 +13,7 @@ use trocar_target::{Failure, FailureKind, Mapping};
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
-use crate::stop::{STOP_DEADLINE, Stopped, World};
+use crate::stop::{Stopped, World};
 use crate::threads::Pool;
 
 /// Tries before a site that some thread will not leave is given up.
@@ -44,7 +44,7 @@ pub(crate) fn arm(
     };
     let maps = trocar_target::maps(pid)?;
     for attempt in 0.. {
-        let mut world = World::stop(pid, STOP_DEADLINE, |ip| inside(ip).is_none())?;
+        let mut world = World::stop(pid, None, |ip| inside(ip).is_none())?;
         let threads = world.threads.len();
         if let Some(thread) = world.threads.iter().find(|t| returns_into(memory, t, &maps, &inner)) {
             let tid = thread.tid;
@@ -56,7 +56,7 @@ pub(crate) fn arm(
                 )
                 .hint("try again later, or at another instruction: trocar points --plan"));
             }
-            std::thread::yield_now();
+            std::thread::sleep(std::time::Duration::from_millis(1));
             continue;
         }
         let written = write(pid, memory, &mut world, trampolines, &inside)

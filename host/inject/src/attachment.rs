@@ -25,7 +25,7 @@ use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::{bytes_of, bytes_of_all};
 use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX};
 use crate::request::{AttachPlan, ModulePlan, Stops};
-use crate::stop::{STOP_DEADLINE, World};
+use crate::stop::World;
 use crate::threads::Pool;
 use crate::tracer::transaction;
 
@@ -257,21 +257,10 @@ impl Attachment {
         let control = RemoteAddress(self.region.start + self.layout_in_region.private);
         let stack = RemoteAddress(self.region.start + self.layout_in_region.stack_top);
         let ours = |ip: u64| self.region.contains(&ip) || self.blocks.iter().any(|b| b.range().contains(&ip));
-        let (memory, stops) = (&self.memory, &mut self.stops);
+        let memory = &self.memory;
         let filled = transaction(|| {
-            let mut world = World::stop(pid, STOP_DEADLINE, |_| true)?;
-            world.threads.retain_mut(|t| {
-                // A thread in our code may hold its context: it is let go and not borrowed.
-                let keep = !ours(t.ip) && !ours(t.sp);
-                if !keep {
-                    t.let_go(pid);
-                }
-                keep
-            });
-            let tid = load::lender(&world)?;
-            let (thread, pause) = world.release_all_but(tid);
-            stops.add(pause);
-            let thread = thread.ok_or_else(|| Failure::new(FailureKind::Bug, "the thread to borrow is gone"))?;
+            // A thread in our code may be inside its context: another one is borrowed.
+            let thread = World::stop_one(pid, |ip, sp| !ours(ip) && !ours(sp))?;
             let mut borrowed = Borrowed::new(pid, thread, instruction)?;
             let wanted = control.plus(std::mem::offset_of!(Control, contexts_wanted) as u64);
             memory.write(wanted, &more.to_le_bytes()).map_err(|e| lost(pid, &e))?;

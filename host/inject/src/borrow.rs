@@ -14,7 +14,7 @@ use trocar_target::{Failure, FailureKind};
 
 use crate::memory::RemoteAddress;
 use crate::ptrace::{self, Event, Registers};
-use crate::stop::{Stopped, gone};
+use crate::stop::{Stopped, gone, pause};
 
 /// How long one system call or one operation of the agent may take before the thread is given back.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -51,6 +51,11 @@ impl Borrowed {
         self.thread.tid
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> pid_t {
+        self.pid
+    }
+
     /// Its registers when it was borrowed.
     pub(crate) fn original(&self) -> Registers {
         self.original
@@ -83,15 +88,42 @@ impl Borrowed {
             self.wait(&what, true, |_| Ok(false))?;
         }
         let answer = ptrace::registers(tid).map_err(|e| trouble(self.pid, &what, &e))?.rax;
-        if answer > -4096i64 as u64 {
-            let error = io::Error::from_raw_os_error(i32::try_from(answer.wrapping_neg()).unwrap_or(libc::EINVAL));
-            return Err(Failure::new(
-                FailureKind::NothingPatched,
-                format!("system call {number} in process {} failed: {error}", self.pid),
-            )
-            .hint("a security policy of the target (seccomp, SELinux, a memory limit) may forbid it"));
+        checked(self.pid, number, answer)
+    }
+
+    /// Lets the thread run code of ours that needs no stack.
+    pub(crate) fn start(&mut self, entry: RemoteAddress, argument: RemoteAddress) -> Result<(), Failure> {
+        let registers = Registers { rip: entry.0, rdi: argument.0, orig_rax: u64::MAX, eflags: 0x202, ..self.original };
+        let tid = self.thread.tid;
+        ptrace::set_registers(tid, &registers).map_err(|e| trouble(self.pid, "starting the server", &e))?;
+        ptrace::resume(tid, false).map_err(|e| trouble(self.pid, "starting the server", &e))
+    }
+
+    /// Sees whether something happened to the thread that runs code of ours: a signal that cannot be blocked is kept
+    /// for later, a fault or the end of the thread is a failure.
+    pub(crate) fn look_after(&mut self, what: &str) -> Result<(), Failure> {
+        self.attend(what, false).map(|_| ())
+    }
+
+    /// As [`Borrowed::look_after`]; true at a system-call stop that was asked for.
+    fn attend(&mut self, what: &str, to_system_call: bool) -> Result<bool, Failure> {
+        let tid = self.thread.tid;
+        match ptrace::poll(tid).map_err(|e| trouble(self.pid, what, &e))? {
+            None => return Ok(false),
+            Some(Event::SystemCall) if to_system_call => return Ok(true),
+            Some(Event::Gone) => return Err(gone(self.pid)),
+            Some(Event::Signal(signal)) if is_fault(signal) => {
+                let at = ptrace::registers(tid).map(|r| r.rip).unwrap_or(0);
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("signal {signal} at {at:#x} in {what}, on a borrowed thread of process {}", self.pid),
+                ));
+            }
+            Some(Event::Signal(signal)) => self.held = signal, // given back with the thread
+            Some(Event::Stopped | Event::SystemCall) => {}
         }
-        Ok(answer)
+        ptrace::resume(tid, to_system_call).map_err(|e| trouble(self.pid, what, &e))?;
+        Ok(false)
     }
 
     /// Runs code of ours on a stack of ours, until `done` says that it is over.
@@ -121,60 +153,22 @@ impl Borrowed {
         mut done: impl FnMut(&mut Self) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         let until = Instant::now() + CALL_DEADLINE;
-        loop {
-            match ptrace::poll(self.thread.tid).map_err(|e| trouble(self.pid, what, &e))? {
-                Some(Event::SystemCall) if to_system_call => return Ok(()),
-                Some(Event::Gone) => return Err(gone(self.pid)),
-                Some(Event::Signal(signal)) if is_fault(signal) => {
-                    let at = ptrace::registers(self.thread.tid).map(|r| r.rip).unwrap_or(0);
-                    return Err(Failure::new(
-                        FailureKind::Bug,
-                        format!("signal {signal} at {at:#x} in {what}, on a borrowed thread of process {}", self.pid),
-                    ));
-                }
-                Some(event) => {
-                    if let Event::Signal(signal) = event {
-                        self.held = signal; // one that cannot be blocked: given back with the thread
-                    }
-                    ptrace::resume(self.thread.tid, to_system_call).map_err(|e| trouble(self.pid, what, &e))?;
-                }
-                None => {
-                    if done(self)? {
-                        return Ok(());
-                    }
-                }
+        for rounds in 0.. {
+            if self.attend(what, to_system_call)? || done(self)? {
+                return Ok(());
             }
             if Instant::now() > until {
                 return Err(Failure::new(FailureKind::Bug, format!("{what} in process {} took too long", self.pid)));
             }
-            std::thread::yield_now();
+            pause(rounds);
         }
+        Ok(())
     }
 
     /// Brings the running thread to a stop in which the kernel's restart logic comes next.
-    fn stop_again(&mut self) -> Result<(), Failure> {
-        let tid = self.thread.tid;
-        ptrace::interrupt(tid).map_err(|e| trouble(self.pid, "stopping a borrowed thread", &e))?;
-        let until = Instant::now() + CALL_DEADLINE;
-        loop {
-            match ptrace::poll(tid).map_err(|e| trouble(self.pid, "stopping a borrowed thread", &e))? {
-                Some(Event::Stopped) => return Ok(()),
-                Some(Event::Gone) => return Err(gone(self.pid)),
-                Some(event) => {
-                    if let Event::Signal(signal) = event
-                        && !is_fault(signal)
-                    {
-                        self.held = signal;
-                    }
-                    // A fault here cannot repeat: the registers are about to be put back.
-                    ptrace::resume(tid, false).map_err(|e| trouble(self.pid, "stopping a borrowed thread", &e))?;
-                }
-                None if Instant::now() > until => {
-                    return Err(Failure::new(FailureKind::Bug, "a borrowed thread did not stop"));
-                }
-                None => std::thread::yield_now(),
-            }
-        }
+    pub(crate) fn stop_again(&mut self) -> Result<(), Failure> {
+        ptrace::interrupt(self.thread.tid).map_err(|e| trouble(self.pid, "stopping a borrowed thread", &e))?;
+        self.wait_stopped()
     }
 
     /// Gives the thread back: to a [`Stopped`] that is as it was when it was borrowed.
@@ -204,12 +198,15 @@ impl Borrowed {
 
     fn wait_stopped(&mut self) -> Result<(), Failure> {
         let until = Instant::now() + CALL_DEADLINE;
-        loop {
+        for rounds in 0.. {
             match ptrace::poll(self.thread.tid).map_err(|e| trouble(self.pid, "giving a thread back", &e))? {
                 Some(Event::Stopped) => return Ok(()),
                 Some(Event::Gone) => return Err(gone(self.pid)),
                 Some(event) => {
-                    if let Event::Signal(signal) = event {
+                    // A fault of our code cannot repeat: the registers are about to be put back.
+                    if let Event::Signal(signal) = event
+                        && !is_fault(signal)
+                    {
                         self.held = signal;
                     }
                     let resumed = ptrace::resume(self.thread.tid, false);
@@ -218,9 +215,10 @@ impl Borrowed {
                 None if Instant::now() > until => {
                     return Err(Failure::new(FailureKind::Bug, "a borrowed thread did not stop"));
                 }
-                None => std::thread::yield_now(),
+                None => pause(rounds),
             }
         }
+        Ok(())
     }
 }
 
@@ -233,6 +231,17 @@ impl Drop for Borrowed {
             self.thread.let_go(self.pid);
         }
     }
+}
+
+/// The kernel's answer to a system call, or its error.
+pub(crate) fn checked(pid: pid_t, number: libc::c_long, answer: u64) -> Result<u64, Failure> {
+    let errno = answer.wrapping_neg();
+    if !(1..4096).contains(&errno) {
+        return Ok(answer);
+    }
+    let error = io::Error::from_raw_os_error(i32::try_from(errno).unwrap_or(libc::EINVAL));
+    Err(Failure::new(FailureKind::NothingPatched, format!("system call {number} in process {pid} failed: {error}"))
+        .hint("a security policy of the target (seccomp, SELinux, a memory limit) may forbid it"))
 }
 
 /// Signals that the processor raises: they mean that our own code is wrong.

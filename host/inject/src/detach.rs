@@ -14,15 +14,12 @@ use trocar_target::{Failure, Mapping, maps};
 
 use crate::arm::{open, restore, stack_words};
 use crate::borrow::Borrowed;
-use crate::load::{lender, take};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
-use crate::stop::{STOP_DEADLINE, World};
+use crate::stop::World;
 
 /// How long we wait for hits in flight before we leave our memory behind.
 const QUIET_DEADLINE: Duration = Duration::from_secs(2);
-/// How long we keep trying to stop a target for the restoring of its text.
-const RESTORE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What is to be taken away.
 pub(crate) struct Detach<'a> {
@@ -54,19 +51,17 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
     let mut restored = false;
     loop {
         let map_list = maps(job.pid)?;
-        let mut world = match World::stop(job.pid, STOP_DEADLINE, |ip| !ours(ip)) {
-            Ok(world) => world,
-            // A thread that would not stop in time: everything was let go, so it costs the target nothing to ask again.
-            Err(failure) if began.elapsed() > RESTORE_DEADLINE || failure.kind != crate::BUSY => return Err(failure),
-            Err(_) => continue,
-        };
+        let mut world = World::stop(job.pid, None, |ip| !ours(ip))?;
         if !restored {
             restored = restore(job.memory, job.trampolines);
         }
         move_out(job, &mut world);
         let busy = in_use(job, &world, &map_list, ours);
         if busy.is_empty() {
-            let residue = unmap(job, world, stops)?;
+            // The text is restored and nobody is in our memory, so nobody can come back to it: the others may run while
+            // it goes.
+            stops.add(world.release());
+            let residue = unmap(job)?;
             let left = maps(job.pid)?.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             return Ok(Gone { restored, residue, mappings_left: left });
         }
@@ -128,10 +123,9 @@ fn returns_to_us(words: &[u64], ours: impl Fn(u64) -> bool) -> bool {
     })
 }
 
-/// Unmaps our memory and drops restored pages back to their file, in the stop that found it quiet.
-fn unmap(job: &Detach<'_>, mut world: World, stops: &mut Stops) -> Result<Vec<String>, Failure> {
-    let tid = lender(&world)?;
-    let thread = take(&mut world, tid)?;
+/// Unmaps our memory and drops restored pages back to their file.
+fn unmap(job: &Detach<'_>) -> Result<Vec<String>, Failure> {
+    let thread = World::stop_one(job.pid, |_, _| true)?;
     let mut borrowed = Borrowed::new(job.pid, thread, job.instruction)?;
     let mut residue = Vec::new();
     for range in job.ranges {
@@ -146,8 +140,6 @@ fn unmap(job: &Detach<'_>, mut world: World, stops: &mut Stops) -> Result<Vec<St
             residue.push(format!("private copy of the text page at {page:#x}: {}", failure.message));
         }
     }
-    let given_back = borrowed.give_back();
-    stops.add(world.release());
-    given_back?.let_go(job.pid);
+    borrowed.give_back()?.let_go(job.pid);
     Ok(residue)
 }

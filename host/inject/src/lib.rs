@@ -16,6 +16,7 @@ mod plain;
 mod ptrace;
 mod region;
 mod request;
+mod server;
 mod stop;
 mod threads;
 mod ticks;
@@ -25,7 +26,5 @@ pub use attachment::{Attachment, Detached};
 pub use image::AGENT_IMAGE;
 pub use memory::{RemoteAddress, RemoteMemory};
 pub use ticks::Ticks;
+pub use stop::bare_stop;
 pub use request::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Stops};
-
-/// The kind of the failure that says "a thread did not stop in time": worth another try.
-const BUSY: trocar_target::FailureKind = trocar_target::FailureKind::NothingPatched;

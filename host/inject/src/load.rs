@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -15,12 +16,14 @@ use trocar_abi::{PAGE, round_up};
 use trocar_target::{Failure, FailureKind};
 
 use crate::borrow::Borrowed;
+use crate::server::Server;
+use crate::ptrace::Registers;
 use crate::image::Image;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::from_bytes;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;
-use crate::stop::{STOP_DEADLINE, Stopped, World};
+use crate::stop::World;
 
 /// What is to be loaded.
 pub(crate) struct Load<'a> {
@@ -71,96 +74,108 @@ const NO_FILE: u64 = u64::MAX;
 
 /// Loads and boots. On failure everything that was mapped is unmapped again.
 pub(crate) fn load(load: &Load<'_>, stops: &mut Stops) -> Result<Loaded, Failure> {
-    let world = World::stop(load.pid, STOP_DEADLINE, |_| true)?;
-    let tid = lender(&world)?;
-    let mut world = world;
-    let thread = take(&mut world, tid)?;
+    let thread = World::stop_one(load.pid, |_, _| true)?;
     let mut borrowed = Borrowed::new(load.pid, thread, load.instruction)?;
-    let mut mapped: Vec<(u64, u64)> = Vec::new();
-    let mut open = Vec::new();
-    let flags = thread_pointer_flags(load, &world, &borrowed);
-    let result = flags.and_then(|flags| {
-        let (base, code, shared) = map(load, &mut borrowed, &mut mapped, &mut open)?;
-        Ok((base, code, shared, flags))
-    });
-    for fd in open {
-        // Only after a failure, whose cause is on its way to the user.
-        let _ = borrowed.system_call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
-    }
-    stops.add(world.release());
-    let result = result.and_then(|(base, code, shared, flags)| {
-        fill(load, base, &code, flags)?;
-        boot(load, &mut borrowed, base, Op::Init)?;
-        let control = boot(load, &mut borrowed, base, Op::Fill)?;
-        for block in load.blocks {
-            let cell = RemoteAddress(block.address + ENTRY_CELL);
-            load.memory.write_word(cell, control.hit_entry).map_err(|e| lost(load.pid, &e))?;
-        }
-        Ok(Loaded { base, shared, control })
-    });
+    let mut mapped: Vec<Range<u64>> = Vec::new();
+    let result = put(load, &mut borrowed, &mut mapped, stops);
     if result.is_err() {
-        for (address, len) in mapped {
+        for range in mapped {
             // The cause is on its way to the user already; a second failure here means that the target is gone.
-            let _ = borrowed.system_call(libc::SYS_munmap, [address, len, 0, 0, 0, 0]);
+            let _ = borrowed.system_call(libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]);
         }
     }
     borrowed.give_back()?.let_go(load.pid);
     result
 }
 
-/// The thread that is borrowed: one that sleeps in a system call if there is one, the first thread last, because in
-/// most servers it does the work.
-pub(crate) fn lender(world: &World) -> Result<pid_t, Failure> {
-    let able = || world.threads.iter().filter(|t| t.registers.is_some());
-    let asleep = |t: &&Stopped| t.registers.is_some_and(|r| r.orig_rax.cast_signed() >= 0);
-    able().rev().find(asleep).or_else(|| able().next_back()).map(|t| t.tid).ok_or_else(|| {
-        Failure::new(FailureKind::NothingPatched, "every thread of the target sleeps where it cannot be stopped")
-            .hint("a vfork parent or an uninterruptible sleep; try again when it has ended")
-    })
-}
-
-/// Takes one thread out of a stopped world.
-pub(crate) fn take(world: &mut World, tid: pid_t) -> Result<Stopped, Failure> {
-    let at = world.threads.iter().position(|t| t.tid == tid);
-    at.map(|i| world.threads.swap_remove(i)).ok_or_else(|| Failure::new(FailureKind::Bug, "no such thread"))
-}
-
-/// Maps everything, while all threads are stopped. Returns the region's address and our ends of the two files.
-fn map(
+fn put(
     load: &Load<'_>,
     borrowed: &mut Borrowed,
-    mapped: &mut Vec<(u64, u64)>,
-    open: &mut Vec<u64>,
-) -> Result<(u64, File, File), Failure> {
-    let (offsets, code_len) = block_offsets(load);
+    mapped: &mut Vec<Range<u64>>,
+    stops: &mut Stops,
+) -> Result<Loaded, Failure> {
+    let tid = borrowed.tid();
+    let own = borrowed.original();
+    let mut server = Server::start(borrowed, load.memory)?;
+    let result = map(load, &mut server, (tid, &own), mapped, stops);
+    server.end()?;
+    let (base, code, shared, flags) = result?;
+    fill(load, base, &code, flags)?;
+    boot(load, borrowed, base, Op::Init)?;
+    let control = boot(load, borrowed, base, Op::Fill)?;
+    for block in load.blocks {
+        let cell = RemoteAddress(block.address + ENTRY_CELL);
+        load.memory.write_word(cell, control.hit_entry).map_err(|e| lost(load.pid, &e))?;
+    }
+    Ok(Loaded { base, shared, control })
+}
+
+/// Maps everything. What needs no file is mapped while the other threads run; the files exist in the target only while
+/// every thread is stopped. Returns the region's address, our ends of the two files, and the thread pointer's flag.
+fn map(
+    load: &Load<'_>,
+    server: &mut Server<'_>,
+    (tid, own): (pid_t, &Registers),
+    mapped: &mut Vec<Range<u64>>,
+    stops: &mut Stops,
+) -> Result<(u64, File, File, u32), Failure> {
     let region = load.region;
-    let base = borrowed.system_call(libc::SYS_mmap, [0, region.len, RW, ANONYMOUS, NO_FILE, 0])?;
-    mapped.push((base, region.len));
-    let (code_fd, code) = memory_file(load, borrowed, base, b"trocar-code\0", code_len)?;
+    let base = server.call(libc::SYS_mmap, [0, region.len, RW, ANONYMOUS, NO_FILE, 0])?;
+    mapped.push(base..base + region.len);
+    for block in load.blocks {
+        let free = ANONYMOUS | libc::MAP_FIXED_NOREPLACE as u64;
+        server.call(libc::SYS_mmap, [block.address, block.len, RW, free, NO_FILE, 0])?;
+        mapped.push(block.range());
+    }
+    let scratch = base + region.private;
+    let names = b"trocar-code\0trocar-shared\0";
+    load.memory.write(RemoteAddress(scratch), names).map_err(|e| lost(load.pid, &e))?;
+
+    let world = World::stop(load.pid, Some(tid), |_| true)?;
+    let mut open = Vec::new();
+    let result = thread_pointer_flags(load, &world, own).and_then(|flags| {
+        let (code, shared) = map_files(load, server, base, tid, &mut open)?;
+        Ok((base, code, shared, flags))
+    });
+    for fd in open {
+        // Only after a failure, whose cause is on its way to the user.
+        let _ = server.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
+    }
+    stops.add(world.release());
+    result
+}
+
+fn map_files(
+    load: &Load<'_>,
+    server: &mut Server<'_>,
+    base: u64,
+    tid: pid_t,
+    open: &mut Vec<u64>,
+) -> Result<(File, File), Failure> {
+    let region = load.region;
+    let (offsets, code_len) = block_offsets(load);
+    let scratch = base + region.private;
+    let (code_fd, code) = memory_file(load, server, scratch, tid, code_len)?;
     open.push(code_fd);
-    let (shared_fd, shared) = memory_file(load, borrowed, base, b"trocar-shared\0", load.shared_len)?;
+    let (shared_fd, shared) = memory_file(load, server, scratch + 12, tid, load.shared_len)?;
     open.push(shared_fd);
     let private = libc::MAP_PRIVATE as u64 | FIXED;
-    borrowed.system_call(libc::SYS_mmap, [base, region.data, RX, private, code_fd, 0])?;
+    server.call(libc::SYS_mmap, [base, region.data, RX, private, code_fd, 0])?;
     let at = base + region.shared;
-    borrowed.system_call(libc::SYS_mmap, [at, load.shared_len, RW, libc::MAP_SHARED as u64 | FIXED, shared_fd, 0])?;
+    server.call(libc::SYS_mmap, [at, load.shared_len, RW, libc::MAP_SHARED as u64 | FIXED, shared_fd, 0])?;
     for (block, offset) in load.blocks.iter().zip(offsets) {
-        let free = ANONYMOUS | libc::MAP_FIXED_NOREPLACE as u64;
-        borrowed.system_call(libc::SYS_mmap, [block.address, block.len, RW, free, NO_FILE, 0])?;
-        mapped.push((block.address, block.len));
-        let start = block.code().start;
-        borrowed.system_call(libc::SYS_mmap, [start, block.len - block.gates, RX, private, code_fd, offset])?;
+        let code = block.code();
+        server.call(libc::SYS_mmap, [code.start, code.end - code.start, RX, private, code_fd, offset])?;
     }
     while let Some(fd) = open.pop() {
-        borrowed.system_call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+        server.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
     }
-    Ok((base, code, shared))
+    Ok((code, shared))
 }
 
 /// Whether `fs:0` may stand for the thread pointer: it does where it holds it in every thread.
-fn thread_pointer_flags(load: &Load<'_>, world: &World, borrowed: &Borrowed) -> Result<u32, Failure> {
-    let own = borrowed.original();
-    let mut pointers = world.threads.iter().filter_map(|t| t.registers).chain([own]).map(|r| r.fs_base);
+fn thread_pointer_flags(load: &Load<'_>, world: &World, own: &Registers) -> Result<u32, Failure> {
+    let mut pointers = world.threads.iter().filter_map(|t| t.registers).chain([*own]).map(|r| r.fs_base);
     if pointers.all(|p| p != 0 && load.memory.word(RemoteAddress(p)).is_ok_and(|word| word == p)) {
         return Ok(flags::FS0_SELF);
     }
@@ -181,33 +196,31 @@ fn has_fsgsbase() -> bool {
     unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_FSGSBASE != 0 }
 }
 
-/// Makes a memory file in the target and opens it here. Works across mount and pid namespaces.
+/// Makes a memory file in the target and opens it here. Works across mount and pid namespaces. `name` is the address of
+/// its name in the target.
 fn memory_file(
     load: &Load<'_>,
-    borrowed: &mut Borrowed,
-    scratch: u64,
-    name: &[u8],
+    server: &mut Server<'_>,
+    name: u64,
+    tid: pid_t,
     len: u64,
 ) -> Result<(u64, File), Failure> {
-    load.memory.write(RemoteAddress(scratch), name).map_err(|e| lost(load.pid, &e))?;
     let number = libc::SYS_memfd_create;
-    let fd = borrowed.system_call(number, [scratch, MEMFD_FLAGS, 0, 0, 0, 0]).or_else(|_| {
+    let fd = server.call(number, [name, MEMFD_FLAGS, 0, 0, 0, 0]).or_else(|_| {
         // Before Linux 6.3 there was no MFD_NOEXEC_SEAL.
         let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
-        borrowed.system_call(number, [scratch, flags, 0, 0, 0, 0])
+        server.call(number, [name, flags, 0, 0, 0, 0])
     })?;
-    let path = format!("/proc/{}/fd/{fd}", borrowed.tid());
-    let opened = OpenOptions::new().read(true).write(true).open(path).and_then(|f| f.set_len(len).map(|()| f));
-    match opened {
-        Ok(file) => {
-            seal(&file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW).map_err(|e| lost(load.pid, &e))?;
-            Ok((fd, file))
-        }
-        Err(error) => {
-            borrowed.system_call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
-            Err(Failure::new(FailureKind::NotPermitted, format!("a memory file of the target cannot be opened: {error}")))
-        }
-    }
+    let opened = OpenOptions::new().read(true).write(true).open(format!("/proc/{tid}/fd/{fd}")).and_then(|file| {
+        file.set_len(len)?;
+        seal(&file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
+        Ok(file)
+    });
+    opened.map(|file| (fd, file)).map_err(|error| {
+        // The descriptor must not stay; that this fails as well means that the target is gone.
+        let _ = server.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
+        Failure::new(FailureKind::NotPermitted, format!("a memory file of the target {} cannot be opened: {error}", load.pid))
+    })
 }
 
 fn fill(load: &Load<'_>, base: u64, code: &File, flags: u32) -> Result<(), Failure> {

@@ -16,8 +16,11 @@ use trocar_target::{Failure, FailureKind};
 
 use crate::ptrace::{self, Event, Registers};
 
-/// How long a stop may take until it is given up (DESIGN §4).
-pub const STOP_DEADLINE: Duration = Duration::from_millis(5);
+/// How long a stop may take until everything is let go again (DESIGN §4), try by try: a thread that was asleep needs a
+/// turn on a processor before it stops, and a busy machine has none to give at once. Between tries the target runs.
+const DEADLINES_MS: [u64; 12] = [5, 5, 5, 5, 10, 10, 10, 20, 20, 40, 40, 40];
+/// How long the target runs between two tries.
+const BACK_OFF: Duration = Duration::from_millis(3);
 
 /// Calls that end with EINTR when a thread is stopped, which a program does not expect without a signal (signal(7),
 /// "Interruption of system calls and library functions by stop signals"). Starting them again is right for all of them.
@@ -57,9 +60,26 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Stops every thread. `harmless` says whether a thread that sleeps in the kernel may stay as it is, by its
-    /// program counter.
-    pub(crate) fn stop(pid: pid_t, deadline: Duration, harmless: impl Fn(u64) -> bool) -> Result<Self, Failure> {
+    /// Stops every thread but `borrowed`. `harmless` says whether a thread that sleeps in the kernel may stay as it is,
+    /// by its program counter.
+    pub(crate) fn stop(pid: pid_t, borrowed: Option<pid_t>, harmless: impl Fn(u64) -> bool) -> Result<Self, Failure> {
+        let mut last = None;
+        for deadline in DEADLINES_MS {
+            match Self::try_stop(pid, borrowed, Duration::from_millis(deadline), &harmless) {
+                Err(failure) if failure.kind == FailureKind::NothingPatched => last = Some(failure),
+                other => return other,
+            }
+            std::thread::sleep(BACK_OFF);
+        }
+        Err(last.unwrap_or_else(|| gone(pid)))
+    }
+
+    fn try_stop(
+        pid: pid_t,
+        borrowed: Option<pid_t>,
+        deadline: Duration,
+        harmless: &impl Fn(u64) -> bool,
+    ) -> Result<Self, Failure> {
         let began = Instant::now();
         let mut world = Self { pid, threads: Vec::new(), began, released: false };
         let mut waiting: Vec<(pid_t, i32)> = Vec::new();
@@ -67,11 +87,16 @@ impl World {
             let mut fresh = 0;
             for tid in tasks(pid)? {
                 let known = world.threads.iter().any(|t| t.tid == tid) || waiting.iter().any(|w| w.0 == tid);
-                if known {
+                if known || borrowed == Some(tid) {
                     continue;
                 }
                 match ptrace::seize(tid).and_then(|()| ptrace::interrupt(tid)) {
                     Ok(()) => {
+                        waiting.push((tid, 0));
+                        fresh += 1;
+                    }
+                    // Seized in an earlier try, and still on its way to its stop.
+                    Err(error) if error.raw_os_error() == Some(libc::EPERM) && own_tracee(pid, tid) => {
                         waiting.push((tid, 0));
                         fresh += 1;
                     }
@@ -80,15 +105,46 @@ impl World {
                     Err(error) => return Err(seize_failure(pid, tid, &error)),
                 }
             }
-            world.wait(&mut waiting, began + deadline, &harmless)?;
+            world.wait(&mut waiting, began + deadline, harmless)?;
             if fresh == 0 {
                 break;
             }
         }
-        if world.threads.is_empty() {
+        if world.threads.is_empty() && borrowed.is_none() {
             return Err(gone(pid));
         }
         Ok(world)
+    }
+
+    /// Stops one thread, to borrow it: one that sleeps in a system call if there is one; the first thread last, because
+    /// in most servers it does the work. `usable` says by program counter and stack pointer whether it may be used.
+    pub(crate) fn stop_one(pid: pid_t, usable: impl Fn(u64, u64) -> bool) -> Result<Stopped, Failure> {
+        let mut tids = tasks(pid)?;
+        tids.reverse();
+        tids.sort_by_key(|&tid| (sleeping_at(pid, tid).is_none(), tid == pid));
+        for deadline in DEADLINES_MS {
+            for &tid in &tids {
+                let mut world = Self { pid, threads: Vec::new(), began: Instant::now(), released: false };
+                match ptrace::seize(tid).and_then(|()| ptrace::interrupt(tid)) {
+                    Ok(()) => {}
+                    Err(_) if is_gone(pid, tid) => continue,
+                    // Seized in an earlier round and still on its way to its stop.
+                    Err(error) if error.raw_os_error() == Some(libc::EPERM) && own_tracee(pid, tid) => {}
+                    Err(error) => return Err(seize_failure(pid, tid, &error)),
+                }
+                let until = Instant::now() + Duration::from_millis(deadline);
+                if world.wait(&mut vec![(tid, 0)], until, &|_| false).is_ok()
+                    && let Some(thread) = world.threads.pop()
+                {
+                    if thread.registers.is_some() && usable(thread.ip, thread.sp) {
+                        return Ok(thread);
+                    }
+                    world.threads.push(thread);
+                }
+            }
+        }
+        Err(Failure::new(FailureKind::NothingPatched, format!("no thread of process {pid} could be stopped in time"))
+            .hint("the target was let go untouched; try again when the machine is less busy"))
     }
 
     fn wait(
@@ -127,7 +183,7 @@ impl World {
                 break;
             }
             rounds += 1;
-            if rounds > 64 {
+            if rounds > 128 {
                 waiting.retain(|&(tid, _)| match sleeping_at(self.pid, tid) {
                     Some((sp, ip)) if harmless(ip) => {
                         self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
@@ -140,11 +196,11 @@ impl World {
                 let tids: Vec<String> = waiting.iter().map(|w| w.0.to_string()).collect();
                 return Err(Failure::new(
                     FailureKind::NothingPatched,
-                    format!("thread {} of process {} did not stop within {:?}", tids.join(", "), self.pid, STOP_DEADLINE),
+                    format!("thread {} of process {} did not stop in time", tids.join(", "), self.pid),
                 )
                 .hint("the target was let go untouched; try again when it is less busy"));
             }
-            std::thread::yield_now();
+            pause(rounds);
         }
         Ok(())
     }
@@ -153,14 +209,6 @@ impl World {
     pub(crate) fn release(mut self) -> Duration {
         self.let_go();
         self.began.elapsed()
-    }
-
-    /// Lets all but one thread go; that one stays stopped and traced. Returns it, and how long the others stood.
-    pub(crate) fn release_all_but(mut self, tid: pid_t) -> (Option<Stopped>, Duration) {
-        let at = self.threads.iter().position(|t| t.tid == tid && t.registers.is_some());
-        let kept = at.map(|i| self.threads.swap_remove(i));
-        self.let_go();
-        (kept, self.began.elapsed())
     }
 
     fn let_go(&mut self) {
@@ -231,6 +279,14 @@ fn signal_pending(pid: pid_t, tid: pid_t) -> bool {
     }
 }
 
+/// Lets others run between two looks: this thread may have real-time priority, and a yield would give way to its equals
+/// only, while the thread that it waits for needs this very processor.
+pub(crate) fn pause(rounds: u32) {
+    const SPINS: u32 = 32;
+    const REST: Duration = Duration::from_micros(5);
+    if rounds < SPINS { std::hint::spin_loop() } else { std::thread::sleep(REST) }
+}
+
 /// Threads of a process.
 pub(crate) fn tasks(pid: pid_t) -> Result<Vec<pid_t>, Failure> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| gone(pid))?;
@@ -254,11 +310,26 @@ fn sleeping_at(pid: pid_t, tid: pid_t) -> Option<(u64, u64)> {
     Some((number(words.next())?, ip))
 }
 
-fn seize_failure(pid: pid_t, tid: pid_t, error: &io::Error) -> Failure {
-    let tracer = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))
+/// Whether this thread traces it already.
+fn own_tracee(pid: pid_t, tid: pid_t) -> bool {
+    tracer_of(pid, tid) == tracer_thread()
+}
+
+#[expect(unsafe_code, reason = "std does not tell the kernel's id of a thread")]
+fn tracer_thread() -> pid_t {
+    // SAFETY: takes nothing.
+    unsafe { libc::gettid() }
+}
+
+fn tracer_of(pid: pid_t, tid: pid_t) -> pid_t {
+    fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))
         .ok()
-        .and_then(|s| s.lines().find_map(|l| l.strip_prefix("TracerPid:")?.trim().parse::<i32>().ok()))
-        .unwrap_or(0);
+        .and_then(|s| s.lines().find_map(|l| l.strip_prefix("TracerPid:")?.trim().parse().ok()))
+        .unwrap_or(0)
+}
+
+fn seize_failure(pid: pid_t, tid: pid_t, error: &io::Error) -> Failure {
+    let tracer = tracer_of(pid, tid);
     if tracer != 0 {
         let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
         return Failure::new(
@@ -273,4 +344,12 @@ fn seize_failure(pid: pid_t, tid: pid_t, error: &io::Error) -> Failure {
 
 pub(crate) fn gone(pid: pid_t) -> Failure {
     Failure::new(FailureKind::NoProcess, format!("process {pid} has ended")).hint("list what runs: trocar ps")
+}
+
+/// Stops a whole process and lets it go again, without doing anything: what a stop costs by itself, for benchmarks.
+///
+/// # Errors
+/// As any stop: the process ended, is traced already, or did not stop in time.
+pub fn bare_stop(pid: pid_t) -> Result<Duration, Failure> {
+    crate::tracer::transaction(|| Ok(World::stop(pid, None, |_| true)?.release()))
 }

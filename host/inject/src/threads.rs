@@ -112,7 +112,7 @@ impl Pool {
             let tid = thread.tid.cast_unsigned();
             let at = RemoteAddress(context + offset_of!(ContextHead, tid) as u64);
             memory.write(at, &tid.to_le_bytes()).map_err(|e| lost(self.pid, &e))?;
-            let entry = ThreadSlot { key: pointer, context: u64::from(index) };
+            let entry = ThreadSlot { key: pointer, context };
             let at = RemoteAddress(self.table + u64::from(slot) * size_of::<ThreadSlot>() as u64);
             memory.write(at, bytes_of(&entry)).map_err(|e| lost(self.pid, &e))?;
             self.known.insert(index);

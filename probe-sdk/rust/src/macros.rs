@@ -161,6 +161,7 @@ macro_rules! manifest {
             json
         };
 
+        // A custom section of the module. Not `#[used]`: that would keep a second copy in the probe's memory.
         const _: () = {
             #[cfg(target_arch = "wasm32")]
             #[unsafe(link_section = "trocar.manifest")]

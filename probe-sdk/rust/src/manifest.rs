@@ -192,7 +192,6 @@ impl Json {
         self.string(T::TYPE);
         if T::BYTES > 0 {
             self.raw(",\"bytes\":");
-            #[expect(clippy::cast_possible_wrap, reason = "at most 4096: the host refuses more")]
             self.number(T::BYTES as i64);
         }
         self.raw("}");

@@ -40,25 +40,49 @@ host_calls! {
     safe fn counter_add(map: u32, entry: u32, n: u64);
     /// Number of the processor.
     safe fn cpu() -> u32;
-    /// Writes an event. Safety: `len` bytes at `payload` are readable.
+    /// Writes an event.
+    ///
+    /// # Safety
+    /// `len` bytes at `payload` are readable.
     unsafe fn emit(event: u32, payload: *const u8, len: u32);
-    /// Adds to the value of a key. Safety: `len` bytes at `key` are readable.
+    /// Adds to the value of a key.
+    ///
+    /// # Safety
+    /// `len` bytes at `key` are readable.
     unsafe fn hash_add(map: u32, key: *const u8, len: u32, n: u64) -> i32;
-    /// Value of a key in this thread's shard. Safety: `len` bytes at `key` are readable.
+    /// Value of a key in this thread's shard.
+    ///
+    /// # Safety
+    /// `len` bytes at `key` are readable.
     unsafe fn hash_get(map: u32, key: *const u8, len: u32) -> u64;
-    /// Sets the value of a key in this thread's shard. Safety: `len` bytes at `key` are readable.
+    /// Sets the value of a key in this thread's shard.
+    ///
+    /// # Safety
+    /// `len` bytes at `key` are readable.
     unsafe fn hash_set(map: u32, key: *const u8, len: u32, n: u64) -> i32;
     /// Adds a value to histogram `entry` of a histogram map.
     safe fn hist_add(map: u32, entry: u32, value: u64);
-    /// Writes a log line. Safety: `len` bytes at `text` are readable.
+    /// Writes a log line.
+    ///
+    /// # Safety
+    /// `len` bytes at `text` are readable.
     unsafe fn log(level: u32, text: *const u8, len: u32);
     /// Value of integer parameter `n`.
     safe fn param(n: u32) -> u64;
-    /// Copies string parameter `n`. Safety: `len` bytes at `to` are writable.
+    /// Copies string parameter `n`.
+    ///
+    /// # Safety
+    /// `len` bytes at `to` are writable.
     unsafe fn param_str(n: u32, to: *mut u8, len: u32) -> i32;
-    /// Copies bytes of the target. Safety: `len` bytes at `to` are writable.
+    /// Copies bytes of the target.
+    ///
+    /// # Safety
+    /// `len` bytes at `to` are writable.
     unsafe fn read(address: u64, to: *mut u8, len: u32) -> i32;
-    /// Copies a string of the target. Safety: `len` bytes at `to` are writable.
+    /// Copies a string of the target.
+    ///
+    /// # Safety
+    /// `len` bytes at `to` are writable.
     unsafe fn read_str(address: u64, to: *mut u8, len: u32) -> i32;
     /// Register by its DWARF number (see [`crate::register`]).
     safe fn reg(n: u32) -> u64;

@@ -137,7 +137,7 @@ impl HitFrame {
 pub struct ThreadSlot {
     /// The thread pointer (`fs` base); zero for a free slot.
     pub key: u64,
-    /// Index of the context in the context list.
+    /// Address of the context.
     pub context: u64,
 }
 

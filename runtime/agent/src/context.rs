@@ -69,8 +69,8 @@ pub(crate) fn find(thread_pointer: u64) -> Option<*mut Context> {
         let key = unsafe { AtomicU64::from_ptr(key) }.load(Ordering::Acquire);
         if key == thread_pointer {
             // SAFETY: an aligned word of the table, written before its key.
-            let index = unsafe { AtomicU64::from_ptr(context) }.load(Ordering::Relaxed);
-            return by_index(u32::try_from(index).ok()?);
+            let context = unsafe { AtomicU64::from_ptr(context) }.load(Ordering::Relaxed);
+            return Some(context as *mut Context);
         }
         if key == 0 {
             return None;
@@ -117,7 +117,7 @@ pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
         let key = unsafe { AtomicU64::from_ptr(key) };
         if key.compare_exchange(0, RESERVED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             // SAFETY: an aligned word of a slot that we have just reserved.
-            unsafe { AtomicU64::from_ptr(value) }.store(u64::from(index), Ordering::Relaxed);
+            unsafe { AtomicU64::from_ptr(value) }.store(context as u64, Ordering::Relaxed);
             // SAFETY: the context's block in the shared memory; this thread alone writes these fields.
             let shared = unsafe { (*context).shared };
             // SAFETY: as above.

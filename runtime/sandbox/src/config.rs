@@ -16,8 +16,7 @@ const ACCEPTED: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::CALL_INDIRECT_OVERLONG)
     .union(WasmFeatures::MULTI_VALUE)
     .union(WasmFeatures::EXTENDED_CONST)
-    .union(WasmFeatures::FLOATS)
-    .union(WasmFeatures::GC_TYPES);
+    .union(WasmFeatures::FLOATS);
 
 /// Applies the settings that both sides share.
 ///

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long a test waits for the next line. Far above what anything takes, so that a loaded machine does not
 /// fail a test; reached only when something hangs.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest line that is kept, in bytes: a line without end is a fault, not a reason to fill the memory.
 const LINE_MAX: usize = 16 << 20;

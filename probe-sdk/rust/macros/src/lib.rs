@@ -50,7 +50,6 @@ fn expand(options: TokenStream, function: TokenStream) -> Result<TokenStream, St
             const JSON: ::trocar_probe_sdk::manifest::Json =
                 ::trocar_probe_sdk::manifest::handler(\"{exported}\", &[{points}]);
             #[cfg(target_arch = \"wasm32\")]
-            #[used]
             #[unsafe(link_section = \"trocar.manifest\")]
             static SECTION: [u8; JSON.len()] = JSON.bytes();
         }};"

@@ -91,9 +91,11 @@ fn resident_memory_grows_by_less_than_a_mebibyte_and_a_half() {
     target.done("run 4 1000");
     let before = process::resident_kib(target.pid());
     let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work"]);
-    target.done("run 4 1000");
+    let calls = target.done("run 4 1000");
     let while_attached = process::resident_kib(target.pid());
-    live.interrupt().assert_clean();
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(outcome.hits(), calls, "every thread has its context: {outcome}");
     assert!(while_attached < before + 1536, "from {before} to {while_attached} KiB");
 }
 
@@ -105,7 +107,9 @@ fn many_sessions_one_after_another_leave_nothing() {
     target.ask("spin 2");
     for _ in 0..scaled(1000) {
         let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--hits", "10"]);
-        live.finish().assert_clean();
+        let outcome = live.finish();
+        outcome.assert_clean();
+        assert!(outcome.hits() >= 10, "{outcome}");
     }
     target.done("halt");
     before.assert_same();
@@ -120,6 +124,7 @@ fn two_sessions_on_different_functions_of_one_process_do_not_disturb_each_other(
     let mut first = Live::attached(&["count", "-p", &pid, "lookup"]);
     let second = Live::attached(&["count", "-p", &pid, "handle_request", "--hits", "500"]).finish();
     second.assert_clean();
+    assert!(second.hits() >= 500, "{second}");
     first.until_that("stats", |s| count(s, "hits") > 0);
     first.interrupt().assert_clean();
     before.assert_same();
