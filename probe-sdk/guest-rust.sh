@@ -77,7 +77,7 @@ fi
 # One builder at a time: who comes second finds the library of the first.
 mkdir -p "$cache"
 if [ -z "${TROCAR_GUEST_RUST_LOCKED:-}" ] && command -v flock >/dev/null; then
-    TROCAR_GUEST_RUST_LOCKED=1 exec flock "$cache/guest-rust.lock" "$0" "$@"
+    TROCAR_GUEST_RUST_LOCKED=1 exec flock "$cache/guest-rust.lock" sh "$0" "$@"
 fi
 
 echo "guest-rust: building the library for $target once, from $sources" >&2

@@ -189,8 +189,12 @@ macro_rules! __handle {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __default {
-    ($json:ident int $default:expr) => { $json.number($default) };
-    ($json:ident str $default:expr) => { $json.string($default) };
+    ($json:ident int $default:expr) => {
+        $json.number($default)
+    };
+    ($json:ident str $default:expr) => {
+        $json.string($default)
+    };
 }
 
 /// A struct of fields without holes.

@@ -148,7 +148,10 @@ impl Json {
         let mut i = 0;
         while i < text.len() {
             let b = text[i];
-            if b.is_ascii_uppercase() && i > 0 && (text[i - 1].is_ascii_lowercase() || text[i - 1].is_ascii_digit()) {
+            if b.is_ascii_uppercase()
+                && i > 0
+                && (text[i - 1].is_ascii_lowercase() || text[i - 1].is_ascii_digit())
+            {
                 self.byte(b'_');
             }
             self.byte(b.to_ascii_lowercase());

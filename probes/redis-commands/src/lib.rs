@@ -81,7 +81,8 @@ fn count(client: u64) -> Result<(), Skip> {
     let offsets = [ARGC_OFFSET.get(), ARGV_OFFSET.get(), ARGV_LEN_SUM_OFFSET.get()];
     let first = offsets[0].min(offsets[1]).min(offsets[2]);
     let fields: [u8; CLIENT_BYTES] = read_bytes(client.wrapping_add(first))?;
-    let [argc_at, argv_at, sum_at] = offsets.map(|offset| usize::try_from(offset - first).unwrap_or(usize::MAX));
+    let [argc_at, argv_at, sum_at] =
+        offsets.map(|offset| usize::try_from(offset - first).unwrap_or(usize::MAX));
     let argc = u64::from(u32_at(&fields, argc_at).ok_or(Skip::BadOffsets)?);
     let argv = u64_at(&fields, argv_at).ok_or(Skip::BadOffsets)?;
     let bytes = u64_at(&fields, sum_at).ok_or(Skip::BadOffsets)?;

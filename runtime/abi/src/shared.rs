@@ -70,6 +70,8 @@ pub enum TrapCode {
     HostCall = 9,
     /// Anything else.
     Other = 10,
+    /// Memory or a table over its limit.
+    OverLimit = 11,
 }
 
 impl TrapCode {
@@ -87,6 +89,7 @@ impl TrapCode {
             7 => Self::Unreachable,
             8 => Self::BadSignature,
             9 => Self::HostCall,
+            11 => Self::OverLimit,
             _ => Self::Other,
         }
     }
@@ -106,6 +109,7 @@ impl TrapCode {
             Self::BadSignature => "indirect call of the wrong type",
             Self::HostCall => "host call with a bad range, map or length",
             Self::Other => "trap",
+            Self::OverLimit => "memory or table over the limit",
         }
     }
 }

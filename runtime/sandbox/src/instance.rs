@@ -8,11 +8,10 @@ use core::ptr::NonNull;
 use trocar_abi::hit::HitFrame;
 use trocar_abi::shared::TrapCode;
 use trocar_ring::Producer;
-use wasmtime::{
-    Engine, Func, InstancePre, Linker, Memory, Module, Store, StoreLimits, StoreLimitsBuilder, Trap, ValRaw,
-};
+use wasmtime::{Engine, Func, InstancePre, Linker, Memory, Module, Store, Trap, ValRaw};
 
 use crate::host_call::HostCallError;
+use crate::limits::{Limits, OverLimit};
 use crate::maps::Maps;
 
 /// What the probe can reach of the target besides registers. The agent's answers are system calls on its own
@@ -66,7 +65,7 @@ pub struct State {
     pub(crate) hit: Option<Hit>,
     pub(crate) memory: Option<Memory>,
     pub(crate) ring_full: bool,
-    limits: StoreLimits,
+    limits: Limits,
 }
 
 // SAFETY: `hit` is set only while the thread that owns the instance is inside `Instance::hit`, and cleared after.
@@ -137,9 +136,6 @@ impl Loaded {
     }
 }
 
-/// Entries of a table that a probe may have.
-const TABLE_ENTRIES: usize = 10_000;
-
 /// A probe's instance: one for each context, kept between hits.
 pub struct Instance {
     store: Store<State>,
@@ -166,13 +162,7 @@ impl Instance {
         start_fuel: u64,
         memory_max: usize,
     ) -> wasmtime::Result<Self> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(memory_max)
-            .table_elements(TABLE_ENTRIES)
-            .instances(1)
-            .memories(1)
-            .tables(4)
-            .build();
+        let limits = Limits { memory_max };
         let state = State { env, target, hit: None, memory: None, ring_full: false, limits };
         let mut store = Store::new(&loaded.engine, state);
         store.limiter(|state| &mut state.limits);
@@ -238,6 +228,9 @@ impl Instance {
 fn trap_code(error: &wasmtime::Error) -> TrapCode {
     if error.downcast_ref::<HostCallError>().is_some() {
         return TrapCode::HostCall;
+    }
+    if error.downcast_ref::<OverLimit>().is_some() {
+        return TrapCode::OverLimit;
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => TrapCode::OutOfFuel,

@@ -11,6 +11,7 @@ mod config;
 mod hash;
 mod host_call;
 mod instance;
+mod limits;
 mod maps;
 
 pub use config::configure;

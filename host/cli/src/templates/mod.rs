@@ -53,7 +53,8 @@ pub const WAT: &[File] = &[
     ("probe.wat", include_str!("wat/probe.wat")),
 ];
 
-/// The script that finds or makes a compiler for Rust probes; see its head. Run it with `sh FILE`.
+/// The script that finds or makes a compiler for Rust probes; see its head. It runs itself
+/// again, so it must be a file: write it to one and run `sh FILE`.
 pub const GUEST_RUST: &str = include_str!("../../../../probe-sdk/guest-rust.sh");
 
 const PROBE_ABI: &str = include_str!("../../../../runtime/abi/PROBE-ABI.md");

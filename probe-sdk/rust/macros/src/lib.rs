@@ -56,9 +56,9 @@ fn expand(options: TokenStream, function: TokenStream) -> Result<TokenStream, St
     )))
 }
 
-/// Code that this file writes: it is well-formed, save where an option is not what it should be.
+/// Code that this file writes, as tokens.
 fn code(text: &str) -> TokenStream {
-    text.parse().unwrap_or_else(|_| "::core::compile_error!(\"#[probe] wrote wrong code: report this\");".parse().unwrap_or_default())
+    text.parse().unwrap_or_else(|e| panic!("#[probe] wrote what is not Rust, please report it: {e}"))
 }
 
 const USAGE: &str = "write #[probe], #[probe(at = \"POINT\")] or #[probe(at = [\"POINT\", \"POINT\"])]";
@@ -75,13 +75,17 @@ fn points(options: TokenStream) -> Result<String, String> {
     };
     let list = match value {
         TokenTree::Literal(one) => vec![TokenTree::Literal(one)],
-        TokenTree::Group(many) if many.delimiter() == Delimiter::Bracket => many.stream().into_iter().collect(),
+        TokenTree::Group(many) if many.delimiter() == Delimiter::Bracket => {
+            many.stream().into_iter().collect()
+        }
         _ => return Err(USAGE.into()),
     };
     let mut points = Vec::new();
     for (i, token) in list.into_iter().enumerate() {
         match token {
-            TokenTree::Literal(point) if i % 2 == 0 && is_text(&point.to_string()) => points.push(point.to_string()),
+            TokenTree::Literal(point) if i % 2 == 0 && is_text(&point.to_string()) => {
+                points.push(point.to_string())
+            }
             TokenTree::Punct(comma) if i % 2 == 1 && comma.as_char() == ',' => {}
             _ => return Err(USAGE.into()),
         }
@@ -102,7 +106,10 @@ struct Signature {
 fn signature(function: TokenStream) -> Result<Signature, String> {
     let no_function = || "#[probe] belongs on a function".to_owned();
     let mut tokens = function.into_iter();
-    tokens.by_ref().find(|t| matches!(t, TokenTree::Ident(i) if i.to_string() == "fn")).ok_or_else(no_function)?;
+    tokens
+        .by_ref()
+        .find(|t| matches!(t, TokenTree::Ident(i) if i.to_string() == "fn"))
+        .ok_or_else(no_function)?;
     let Some(TokenTree::Ident(name)) = tokens.next() else { return Err(no_function()) };
     match tokens.next() {
         Some(TokenTree::Group(g)) if g.delimiter() == Delimiter::Parenthesis && g.stream().is_empty() => {}

@@ -5,6 +5,7 @@
 //! fields     packed, in order, little endian
 //! text       cutting off and lower case, for sizes that are no multiple of eight too
 //! handlers   on this machine the host calls do nothing, so handlers run and return
+//! copies     what `trocar new rust` writes is the whole SDK
 //! ```
 
 use trocar_probe_sdk::*;
@@ -74,7 +75,10 @@ fn the_manifest_is_what_was_declared() {
 #[test]
 fn a_handler_is_a_part_of_the_manifest() {
     let json = manifest::handler("on_hit", &["a:b", "q\"q"]);
-    assert_eq!(text(&json), "{\"abi\":1,\"handlers\":[{\"name\":\"on_hit\",\"points\":[\"a:b\",\"q\\\"q\"]}]}\n");
+    assert_eq!(
+        text(&json),
+        "{\"abi\":1,\"handlers\":[{\"name\":\"on_hit\",\"points\":[\"a:b\",\"q\\\"q\"]}]}\n"
+    );
 }
 
 #[test]
@@ -121,4 +125,22 @@ fn handlers_can_be_called_where_they_are_written() {
     assert_eq!((LARGE_BYTES.get(), NEEDED.get()), (0, 0));
     assert_eq!(WORD.get::<8>(), Text::default());
     assert_eq!(read_value::<u64>(0x1000), Ok(0));
+}
+
+#[test]
+fn a_new_project_gets_every_file_of_the_sdk() {
+    let sdk = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let templates = sdk.join("../../host/cli/src/templates/mod.rs");
+    let listed = std::fs::read_to_string(templates).unwrap();
+    let mut names = vec!["Cargo.toml".to_owned(), "macros/Cargo.toml".into()];
+    for folder in ["src", "macros/src"] {
+        for entry in std::fs::read_dir(sdk.join(folder)).unwrap() {
+            names.push(format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap()));
+        }
+    }
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let line = format!("(\"sdk/{name}\", include_str!(\"../../../../probe-sdk/rust/{name}\")),");
+        assert!(listed.contains(&line), "host/cli/src/templates/mod.rs does not have {line}");
+    }
 }

@@ -33,7 +33,8 @@ fn call(line: &str) -> Call {
     let (head, params) = rest.strip_suffix(");").and_then(|l| l.split_once('(')).unwrap();
     let (result, function) = head.split_once(' ').unwrap();
     assert_eq!(function, format!("trocar_{name}"), "the name of the function is that of the import");
-    let params = if params == "void" { Vec::new() } else { params.split(", ").map(|p| param(p).unwrap()).collect() };
+    let params =
+        if params == "void" { Vec::new() } else { params.split(", ").map(|p| param(p).unwrap()).collect() };
     Call { name: name.to_owned(), params, result: ty(result) }
 }
 

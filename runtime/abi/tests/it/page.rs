@@ -44,7 +44,8 @@ fn signature(name: &str, text: &str) -> (Call, bool) {
 #[test]
 fn each_row_has_the_signature_of_the_table() {
     let page = page();
-    let declared = rows(&page).iter().map(|r| signature(r[0].trim_matches('`'), r[1].trim_matches('`')).0).collect();
+    let declared =
+        rows(&page).iter().map(|r| signature(r[0].trim_matches('`'), r[1].trim_matches('`')).0).collect();
     assert_is_table("PROBE-ABI.md", declared);
 }
 

@@ -32,16 +32,19 @@ fn call(line: &str) -> Call {
 fn the_sdk_declares_the_table() {
     let raw = file("probe-sdk/rust/src/raw.rs");
     let (_, list) = raw.split_once("\nhost_calls! {\n").unwrap();
-    let declarations = list.lines().map(str::trim).filter_map(|l| {
-        l.strip_prefix("safe fn ").or_else(|| l.strip_prefix("unsafe fn ")).map(call)
-    });
+    let declarations = list
+        .lines()
+        .map(str::trim)
+        .filter_map(|l| l.strip_prefix("safe fn ").or_else(|| l.strip_prefix("unsafe fn ")).map(call));
     assert_is_table("raw.rs", declarations.collect());
 }
 
 #[test]
 fn every_call_that_takes_an_address_is_unsafe() {
     let raw = file("probe-sdk/rust/src/raw.rs");
-    for line in raw.lines().map(str::trim).filter(|l| l.ends_with(';') && l.contains("fn ") && !l.contains('$')) {
+    for line in
+        raw.lines().map(str::trim).filter(|l| l.ends_with(';') && l.contains("fn ") && !l.contains('$'))
+    {
         assert_eq!(line.contains('*'), line.starts_with("unsafe fn "), "{line}");
     }
 }

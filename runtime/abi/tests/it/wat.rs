@@ -29,7 +29,11 @@ fn types(line: &str, kind: &str) -> Vec<&'static str> {
 fn call(line: &str) -> Option<Call> {
     let rest = line.trim().strip_prefix("(import \"trocar\" \"")?;
     let (name, ty) = rest.split_once('"').unwrap();
-    Some(Call { name: name.to_owned(), params: types(ty, "param"), result: types(ty, "result").first().copied() })
+    Some(Call {
+        name: name.to_owned(),
+        params: types(ty, "param"),
+        result: types(ty, "result").first().copied(),
+    })
 }
 
 #[test]
