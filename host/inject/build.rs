@@ -11,7 +11,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for part in ["agent/src", "agent/build.rs", "agent/Cargo.toml", "agent/Cargo.lock", "agent/memfd-stub"] {
         println!("cargo:rerun-if-changed={}", runtime.join(part).display());
     }
-    for part in ["abi/src", "ring/src", "sandbox/src", "abi/Cargo.toml", "ring/Cargo.toml", "sandbox/Cargo.toml"] {
+    for part in
+        ["abi/src", "ring/src", "sandbox/src", "abi/Cargo.toml", "ring/Cargo.toml", "sandbox/Cargo.toml"]
+    {
         println!("cargo:rerun-if-changed={}", runtime.join(part).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -25,7 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
         let keep = ["CARGO_HOME", "CARGO_NET_OFFLINE"].contains(&&*name) || name.starts_with("CARGO_REGISTR");
-        let of_this_build = name.starts_with("CARGO") || name.starts_with("RUSTFLAGS") || name.starts_with("RUSTC");
+        let of_this_build =
+            name.starts_with("CARGO") || name.starts_with("RUSTFLAGS") || name.starts_with("RUSTC");
         if of_this_build && !keep {
             cargo.env_remove(&*name);
         }

@@ -65,10 +65,12 @@ fn other(words: &[OsString]) -> Outcome {
     }
     let cli = Cli::command();
     let verbs = cli.get_subcommands().map(clap::Command::get_name);
-    let near = trocar_package::nearest(&word, verbs).map_or_else(String::new, |verb| format!("; did you mean `{verb}`?"));
+    let near = trocar_package::nearest(&word, verbs)
+        .map_or_else(String::new, |verb| format!("; did you mean `{verb}`?"));
     let word = word.escape_debug();
     // As clap tells it, with the usage below; it cannot be told by clap itself, which took the word for a verb.
-    let error = Cli::command().error(ErrorKind::InvalidSubcommand, format!("there is no verb `{word}`{near}"));
+    let error =
+        Cli::command().error(ErrorKind::InvalidSubcommand, format!("there is no verb `{word}`{near}"));
     let _ = error.print();
     Ok(2)
 }

@@ -17,8 +17,9 @@ impl Interrupt {
     pub(crate) fn listen() -> Result<Self, Failure> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&flag))
-                .map_err(|e| Failure::new(FailureKind::Bug, format!("signal {signal} cannot be caught: {e}")))?;
+            signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(|e| {
+                Failure::new(FailureKind::Bug, format!("signal {signal} cannot be caught: {e}"))
+            })?;
         }
         Ok(Self(flag))
     }

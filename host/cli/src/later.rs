@@ -10,7 +10,10 @@ use crate::trouble::usage;
 const VERBS: [(&str, &str); 27] = [
     ("lines", "name an instruction: NAME+0xOFFSET; list functions: trocar points -p PID '*NAME*'"),
     ("vars", "read arguments raw, for example: trocar count -p PID POINT --by '$arg0'"),
-    ("log", "count by an expression: trocar count -p PID POINT --by EXPR; or a probe of your own: trocar new wat NAME"),
+    (
+        "log",
+        "count by an expression: trocar count -p PID POINT --by EXPR; or a probe of your own: trocar new wat NAME",
+    ),
     ("snap", "read arguments raw, for example: trocar count -p PID POINT --by '$arg0'"),
     ("time", "count first: trocar count -p PID FUNC"),
     ("stacks", "count by caller: trocar count -p PID POINT --by '*(u64*)($reg.rsp)'"),
@@ -79,11 +82,23 @@ impl LaterOptions {
     /// Fails if one of them was given.
     pub(crate) fn refuse(&self) -> Result<(), Failure> {
         refuse(&[
-            (self.rate.is_some(), "--rate", "bound the cost of a hit with --fuel, and the whole with --for or --ttl"),
+            (
+                self.rate.is_some(),
+                "--rate",
+                "bound the cost of a hit with --fuel, and the whole with --for or --ttl",
+            ),
             (self.sample.is_some(), "--sample", "count a part with a condition: --if '$arg0 % 100 == 0'"),
-            (self.max_core.is_some(), "--max-core", "bound the cost of a hit with --fuel, and the whole with --for"),
+            (
+                self.max_core.is_some(),
+                "--max-core",
+                "bound the cost of a hit with --fuel, and the whole with --for",
+            ),
             (self.yes, "--yes", "leave it out: no command of this version asks"),
-            (self.detach, "-d", "leave it out: the probe stays as long as the command runs; use nohup or a terminal multiplexer"),
+            (
+                self.detach,
+                "-d",
+                "leave it out: the probe stays as long as the command runs; use nohup or a terminal multiplexer",
+            ),
         ])
     }
 }
@@ -92,7 +107,11 @@ impl LaterTargets {
     /// Fails if one of them was given.
     pub(crate) fn refuse(&self) -> Result<(), Failure> {
         refuse(&[
-            (self.container.is_some(), "--container", "name the process as this system sees it: trocar ps, then -p PID"),
+            (
+                self.container.is_some(),
+                "--container",
+                "name the process as this system sees it: trocar ps, then -p PID",
+            ),
             (self.cgroup.is_some(), "--cgroup", "name the processes with -p $(paste -sd, PATH/cgroup.procs)"),
         ])
     }

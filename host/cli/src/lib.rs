@@ -53,7 +53,8 @@ fn run() -> u8 {
         }
     };
     let mut out = Out::new(cli.output);
-    let result = cli.command.run(&mut out).and_then(|status| out.flush().map(|()| status).map_err(Trouble::from));
+    let result =
+        cli.command.run(&mut out).and_then(|status| out.flush().map(|()| status).map_err(Trouble::from));
     match result {
         Ok(status) => status,
         Err(trouble) => trouble.tell(&mut out),
@@ -62,7 +63,8 @@ fn run() -> u8 {
 
 /// What a panic says.
 fn report(info: &panic::PanicHookInfo<'_>) {
-    let words: Vec<String> = std::env::args_os().map(|w| w.to_string_lossy().escape_debug().to_string()).collect();
+    let words: Vec<String> =
+        std::env::args_os().map(|w| w.to_string_lossy().escape_debug().to_string()).collect();
     let backtrace = std::backtrace::Backtrace::capture();
     eprintln!("error: a bug in trocar {}: {info}", env!("CARGO_PKG_VERSION"));
     eprintln!("  command: {}", words.join(" "));
@@ -70,6 +72,8 @@ fn report(info: &panic::PanicHookInfo<'_>) {
     if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
         eprintln!("{backtrace}");
     }
-    eprintln!("  The target runs on: its probes are off. Please report this with the lines above, and with what");
+    eprintln!(
+        "  The target runs on: its probes are off. Please report this with the lines above, and with what"
+    );
     eprintln!("  RUST_BACKTRACE=1 adds to them, to whoever gave you this trocar.");
 }

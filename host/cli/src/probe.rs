@@ -32,7 +32,8 @@ pub(crate) fn read(word: &Path) -> Result<ProbeFile, Failure> {
         return Ok(ProbeFile { name: probe.name.to_owned(), wasm: probe.wasm.to_vec() });
     }
     let bytes = bytes(word)?;
-    let name = word.file_stem().map_or_else(|| "probe".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let name =
+        word.file_stem().map_or_else(|| "probe".to_owned(), |stem| stem.to_string_lossy().into_owned());
     let wasm = if is_text(word, &bytes) { assemble(word, &bytes)? } else { bytes };
     Ok(ProbeFile { name, wasm })
 }
@@ -40,12 +41,16 @@ pub(crate) fn read(word: &Path) -> Result<ProbeFile, Failure> {
 fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let cannot = |what: String| {
         let names: Vec<&str> = BUNDLED.iter().map(|probe| probe.name).collect();
-        bad_probe(format!("the probe {} cannot be read: {what}", path.display()))
-            .hint(format!("a path to a .wasm or .wat file, or one of the bundled probes: {}", names.join(", ")))
+        bad_probe(format!("the probe {} cannot be read: {what}", path.display())).hint(format!(
+            "a path to a .wasm or .wat file, or one of the bundled probes: {}",
+            names.join(", ")
+        ))
     };
     let file = File::open(path).map_err(|e| cannot(e.to_string()))?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
-        return Err(cannot("it is a folder".into()).hint(format!("build it first: trocar build {}", path.display())));
+        return Err(
+            cannot("it is a folder".into()).hint(format!("build it first: trocar build {}", path.display()))
+        );
     }
     let mut bytes = Vec::new();
     file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| cannot(e.to_string()))?;
@@ -65,7 +70,8 @@ fn assemble(path: &Path, text: &[u8]) -> Result<Vec<u8>, Failure> {
         bad_probe(format!("{}{place} is no WebAssembly text: {what}", path.display()))
             .hint("correct the line; a probe to start from: trocar new wat NAME")
     };
-    let text = std::str::from_utf8(text).map_err(|e| cannot(None, &format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let text = std::str::from_utf8(text)
+        .map_err(|e| cannot(None, &format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     wat::parse_str(text).map_err(|e| {
         // The message is a drawing of several lines: `what`, then `--> <anon>:LINE:COLUMN` and the line itself.
         let whole = e.to_string();

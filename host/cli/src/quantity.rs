@@ -33,7 +33,8 @@ const SIZES: [(&str, u64); 8] = [
 /// # Errors
 /// What is wrong with it, for a message that begins with the option's name.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{:?} is no duration: write 500ms, 10s, 5m or 1h30m", text.escape_debug().to_string());
+    let wrong =
+        || format!("{:?} is no duration: write 500ms, 10s, 5m or 1h30m", text.escape_debug().to_string());
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(wrong());

@@ -71,7 +71,8 @@ impl Started {
     /// `Usage` if there is no such program, `NoProcess` if it ended before its entry point.
     pub(crate) fn start(words: &[OsString]) -> Result<Self, Failure> {
         let name = words.first().map(|w| w.to_string_lossy().into_owned()).unwrap_or_default();
-        let own = std::env::current_exe().map_err(|e| bug(format!("our own program cannot be found: {e}")))?;
+        let own =
+            std::env::current_exe().map_err(|e| bug(format!("our own program cannot be found: {e}")))?;
         let child = Command::new(own)
             .arg(START)
             .args(words)
@@ -104,7 +105,9 @@ impl Started {
         match self.wait()? {
             WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
             WaitStatus::Exited(_, NOT_FOUND) => {
-                return Err(usage(format!("there is no command \"{quoted}\"")).hint(format!("which {quoted}")));
+                return Err(
+                    usage(format!("there is no command \"{quoted}\"")).hint(format!("which {quoted}"))
+                );
             }
             WaitStatus::Exited(_, NOT_EXECUTABLE) => {
                 return Err(usage(format!("\"{quoted}\" cannot be executed")).hint(format!("ls -l {quoted}")));
@@ -159,7 +162,10 @@ impl Started {
                 WaitStatus::Stopped(_, Signal::SIGTRAP) => break,
                 WaitStatus::Stopped(_, other) => signal = Some(other),
                 other => {
-                    return Err(gone(format!("\"{}\" ended before its entry point: {other:?}", name.escape_debug())));
+                    return Err(gone(format!(
+                        "\"{}\" ended before its entry point: {other:?}",
+                        name.escape_debug()
+                    )));
                 }
             }
         }
@@ -179,7 +185,8 @@ impl Started {
         ptrace::setoptions(self.pid, ptrace::Options::PTRACE_O_TRACESYSGOOD).map_err(trace)?;
         let mut signal = None;
         for _ in 0..EDGES {
-            ptrace::syscall(self.pid, signal.take()).map_err(|e| gone(format!("the command is gone: {e}")))?;
+            ptrace::syscall(self.pid, signal.take())
+                .map_err(|e| gone(format!("the command is gone: {e}")))?;
             match self.wait()? {
                 WaitStatus::PtraceSyscall(_) => {}
                 WaitStatus::Stopped(_, other) => {
@@ -187,7 +194,10 @@ impl Started {
                     continue;
                 }
                 other => {
-                    return Err(gone(format!("\"{}\" ended before it had a thread: {other:?}", name.escape_debug())));
+                    return Err(gone(format!(
+                        "\"{}\" ended before it had a thread: {other:?}",
+                        name.escape_debug()
+                    )));
                 }
             }
             if ptrace::getregs(self.pid).map_err(trace)?.fs_base != 0 {

@@ -31,8 +31,12 @@ impl Targets {
             let found = resolve_target(word)?;
             if found.len() > 1 && !self.all {
                 let list: Vec<String> = found.iter().map(ToString::to_string).collect();
-                return Err(usage(format!("{} processes are named {word}: {}", found.len(), list.join(", ")))
-                    .hint(format!("name one with -p PID (see: trocar ps), or take all with: -p {word} --all")));
+                return Err(usage(format!(
+                    "{} processes are named {word}: {}",
+                    found.len(),
+                    list.join(", ")
+                ))
+                .hint(format!("name one with -p PID (see: trocar ps), or take all with: -p {word} --all")));
             }
             pids.extend(found);
         }

@@ -37,7 +37,8 @@ pub(crate) fn arm(
     }
     let mut windows: Vec<&Trampoline> = trampolines.iter().collect();
     windows.sort_by_key(|t| t.window.start);
-    let inner: Vec<Range<u64>> = windows.iter().filter(|t| t.twins.len() > 1).map(|t| t.window.clone()).collect();
+    let inner: Vec<Range<u64>> =
+        windows.iter().filter(|t| t.twins.len() > 1).map(|t| t.window.clone()).collect();
     let inside = |ip: u64| {
         let after = windows.partition_point(|t| t.window.start < ip);
         after.checked_sub(1).and_then(|i| windows.get(i)).filter(|t| ip < t.window.end).copied()
@@ -52,7 +53,9 @@ pub(crate) fn arm(
             if attempt == TRIES {
                 return Err(Failure::new(
                     FailureKind::NothingPatched,
-                    format!("thread {tid} sleeps in a signal handler that would return into the middle of a site"),
+                    format!(
+                        "thread {tid} sleeps in a signal handler that would return into the middle of a site"
+                    ),
                 )
                 .hint("try again later, or at another instruction: trocar points --plan"));
             }
@@ -133,7 +136,11 @@ fn returns_into(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping], windo
 }
 
 /// The words of a thread's stack from its stack pointer up, with the red zone below it.
-pub(crate) fn stack_words(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping]) -> impl Iterator<Item = u64> {
+pub(crate) fn stack_words(
+    memory: &RemoteMemory,
+    thread: &Stopped,
+    maps: &[Mapping],
+) -> impl Iterator<Item = u64> {
     let start = thread.sp.saturating_sub(trocar_abi::hit::RED_ZONE) & !7;
     let end = maps.iter().find(|m| m.range().contains(&thread.sp)).map_or(start, |m| m.end);
     let len = usize::try_from(end.saturating_sub(start).min(STACK_SEARCH)).unwrap_or(0);

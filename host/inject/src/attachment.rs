@@ -130,7 +130,8 @@ impl Attachment {
             instruction,
         };
         let loaded = transaction(|| load::load(&job, &mut stops))?;
-        let ranges = std::iter::once(loaded.base..loaded.base + region.len).chain(blocks.iter().map(Block::range));
+        let ranges =
+            std::iter::once(loaded.base..loaded.base + region.len).chain(blocks.iter().map(Block::range));
         let ranges: Vec<Range<u64>> = ranges.collect();
         let undo = |failure: Failure| {
             let nothing = Detach {
@@ -234,7 +235,9 @@ impl Attachment {
     /// Whether the target still is the program that the probe was put into.
     #[must_use]
     pub fn is_there(&self) -> bool {
-        self.memory.word(RemoteAddress(self.region.start + self.layout_in_region.private)).is_ok_and(|w| w == MAGIC)
+        self.memory
+            .word(RemoteAddress(self.region.start + self.layout_in_region.private))
+            .is_ok_and(|w| w == MAGIC)
     }
 
     /// Housekeeping, some times a second: the stacks of new threads, contexts of dead ones, the pool.
@@ -323,7 +326,11 @@ fn skipped_cells(plan: &AttachPlan, blocks: &[Block]) -> Vec<u64> {
 }
 
 fn open_failure(pid: i32, error: &io::Error) -> Failure {
-    let kind = if error.kind() == io::ErrorKind::NotFound { FailureKind::NoProcess } else { FailureKind::NotPermitted };
+    let kind = if error.kind() == io::ErrorKind::NotFound {
+        FailureKind::NoProcess
+    } else {
+        FailureKind::NotPermitted
+    };
     Failure::new(kind, format!("the memory of process {pid} cannot be opened: {error}"))
 }
 
@@ -390,9 +397,10 @@ fn encode(
             red_zone: skips_red_zone(site),
             skipped_cell: site.plan.go.is_some().then_some(block.skipped_cell(n)),
         };
-        let trampoline = Template::make(&site.plan, &placement).and_then(|t| t.emit()).map_err(|refusal| {
-            Failure::new(FailureKind::NothingPatched, format!("{}: {refusal}", module.name))
-        })?;
+        let trampoline =
+            Template::make(&site.plan, &placement).and_then(|t| t.emit()).map_err(|refusal| {
+                Failure::new(FailureKind::NothingPatched, format!("{}: {refusal}", module.name))
+            })?;
         if trampoline.bytes.len() as u64 > TRAMPOLINE_MAX {
             return Err(Failure::new(FailureKind::Bug, "a trampoline is longer than its place"));
         }
@@ -446,7 +454,15 @@ impl Placed {
     }
 
     /// The bytes, for a region at `base`.
-    fn at(&self, plan: &AttachPlan, base: u64, region: &Region, layout: &Layout, clock: u64, extra: u32) -> Vec<u8> {
+    fn at(
+        &self,
+        plan: &AttachPlan,
+        base: u64,
+        region: &Region,
+        layout: &Layout,
+        clock: u64,
+        extra: u32,
+    ) -> Vec<u8> {
         let mut tail = Vec::new();
         let start = base + region.private + PAGE;
         let mut put = |bytes: &[u8]| {
@@ -551,12 +567,17 @@ fn hash(memory: &RemoteMemory, trampolines: &[Trampoline]) -> Result<String, Fai
     for trampoline in sorted {
         let len = usize::try_from(trampoline.window.end - trampoline.window.start).unwrap_or(0);
         let bytes = memory.bytes(RemoteAddress(trampoline.window.start), len);
-        hasher.update(bytes.map_err(|e| Failure::new(FailureKind::NoProcess, format!("reading the text: {e}")))?);
+        hasher.update(
+            bytes.map_err(|e| Failure::new(FailureKind::NoProcess, format!("reading the text: {e}")))?,
+        );
     }
     Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
-#[expect(unsafe_code, reason = "a view of a shared mapping, and a futex word in it, are made from raw pointers")]
+#[expect(
+    unsafe_code,
+    reason = "a view of a shared mapping, and a futex word in it, are made from raw pointers"
+)]
 fn map_shared(file: &File, layout: &Layout) -> io::Result<(MmapRaw, SharedView, Keeper)> {
     let len = usize::try_from(layout.total()).map_err(io::Error::other)?;
     let mapping = memmap2::MmapOptions::new().len(len).map_raw(file)?;

@@ -41,7 +41,8 @@ impl Borrowed {
         };
         let tid = thread.tid;
         let mask = ptrace::signal_mask(tid).map_err(|e| trouble(pid, "reading its signal mask", &e))?;
-        let extended = ptrace::extended_state(tid).map_err(|e| trouble(pid, "reading its extended state", &e))?;
+        let extended =
+            ptrace::extended_state(tid).map_err(|e| trouble(pid, "reading its extended state", &e))?;
         ptrace::set_signal_mask(tid, u64::MAX).map_err(|e| trouble(pid, "blocking its signals", &e))?;
         Ok(Self { pid, thread, original, mask, extended, instruction, held: 0, given_back: false })
     }
@@ -93,7 +94,8 @@ impl Borrowed {
 
     /// Lets the thread run code of ours that needs no stack.
     pub(crate) fn start(&mut self, entry: RemoteAddress, argument: RemoteAddress) -> Result<(), Failure> {
-        let registers = Registers { rip: entry.0, rdi: argument.0, orig_rax: u64::MAX, eflags: 0x202, ..self.original };
+        let registers =
+            Registers { rip: entry.0, rdi: argument.0, orig_rax: u64::MAX, eflags: 0x202, ..self.original };
         let tid = self.thread.tid;
         ptrace::set_registers(tid, &registers).map_err(|e| trouble(self.pid, "starting the server", &e))?;
         ptrace::resume(tid, false).map_err(|e| trouble(self.pid, "starting the server", &e))
@@ -116,7 +118,10 @@ impl Borrowed {
                 let at = ptrace::registers(tid).map(|r| r.rip).unwrap_or(0);
                 return Err(Failure::new(
                     FailureKind::Bug,
-                    format!("signal {signal} at {at:#x} in {what}, on a borrowed thread of process {}", self.pid),
+                    format!(
+                        "signal {signal} at {at:#x} in {what}, on a borrowed thread of process {}",
+                        self.pid
+                    ),
                 ));
             }
             Some(Event::Signal(signal)) => self.held = signal, // given back with the thread
@@ -135,8 +140,15 @@ impl Borrowed {
         done: impl FnMut(&mut Self) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         let [rdi, rsi] = arguments;
-        let registers =
-            Registers { rip: entry.0, rsp: stack.0, rdi, rsi, orig_rax: u64::MAX, eflags: 0x202, ..self.original };
+        let registers = Registers {
+            rip: entry.0,
+            rsp: stack.0,
+            rdi,
+            rsi,
+            orig_rax: u64::MAX,
+            eflags: 0x202,
+            ..self.original
+        };
         let tid = self.thread.tid;
         ptrace::set_registers(tid, &registers).map_err(|e| trouble(self.pid, "entering the agent", &e))?;
         ptrace::resume(tid, false).map_err(|e| trouble(self.pid, "entering the agent", &e))?;
@@ -158,7 +170,10 @@ impl Borrowed {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(Failure::new(FailureKind::Bug, format!("{what} in process {} took too long", self.pid)));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("{what} in process {} took too long", self.pid),
+                ));
             }
             pause(rounds);
         }
@@ -167,7 +182,8 @@ impl Borrowed {
 
     /// Brings the running thread to a stop in which the kernel's restart logic comes next.
     pub(crate) fn stop_again(&mut self) -> Result<(), Failure> {
-        ptrace::interrupt(self.thread.tid).map_err(|e| trouble(self.pid, "stopping a borrowed thread", &e))?;
+        ptrace::interrupt(self.thread.tid)
+            .map_err(|e| trouble(self.pid, "stopping a borrowed thread", &e))?;
         self.wait_stopped()
     }
 
@@ -240,8 +256,11 @@ pub(crate) fn checked(pid: pid_t, number: libc::c_long, answer: u64) -> Result<u
         return Ok(answer);
     }
     let error = io::Error::from_raw_os_error(i32::try_from(errno).unwrap_or(libc::EINVAL));
-    Err(Failure::new(FailureKind::NothingPatched, format!("system call {number} in process {pid} failed: {error}"))
-        .hint("a security policy of the target (seccomp, SELinux, a memory limit) may forbid it"))
+    Err(Failure::new(
+        FailureKind::NothingPatched,
+        format!("system call {number} in process {pid} failed: {error}"),
+    )
+    .hint("a security policy of the target (seccomp, SELinux, a memory limit) may forbid it"))
 }
 
 /// Signals that the processor raises: they mean that our own code is wrong.

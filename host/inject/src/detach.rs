@@ -129,7 +129,8 @@ fn unmap(job: &Detach<'_>) -> Result<Vec<String>, Failure> {
     let mut borrowed = Borrowed::new(job.pid, thread, job.instruction)?;
     let mut residue = Vec::new();
     for range in job.ranges {
-        let result = borrowed.system_call(libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]);
+        let result =
+            borrowed.system_call(libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]);
         if let Err(failure) = result {
             residue.push(format!("mapping at {:#x}: {}", range.start, failure.message));
         }

@@ -42,7 +42,8 @@ impl Image {
             }
             if segment.p_flags(LE) & elf::PF_W == 0 {
                 text_end = text_end.max(segment.p_vaddr(LE) + segment.p_filesz(LE));
-            } else if data.replace((segment.p_vaddr(LE), segment.p_filesz(LE), segment.p_memsz(LE))).is_some() {
+            } else if data.replace((segment.p_vaddr(LE), segment.p_filesz(LE), segment.p_memsz(LE))).is_some()
+            {
                 return Err(broken("two writable segments"));
             }
         }
@@ -71,7 +72,9 @@ impl Image {
         let mut data = self.data.clone();
         for &(offset, addend) in &self.relocations {
             let at = offset.checked_sub(self.text.len() as u64).and_then(|o| usize::try_from(o).ok());
-            let word = at.and_then(|at| data.get_mut(at..at + 8)).ok_or_else(|| broken("a relocation outside data"))?;
+            let word = at
+                .and_then(|at| data.get_mut(at..at + 8))
+                .ok_or_else(|| broken("a relocation outside data"))?;
             word.copy_from_slice(&base.wrapping_add_signed(addend).to_le_bytes());
         }
         Ok(data)
@@ -81,7 +84,8 @@ impl Image {
 fn relocations(file: &ElfFile64<'_, LE>, bytes: &[u8]) -> Result<Vec<(u64, i64)>, Failure> {
     let mut all = Vec::new();
     for section in file.elf_section_table().iter() {
-        let Some((relas, _)) = section.rela(LE, bytes).map_err(|_| broken("relocations outside the file"))? else {
+        let Some((relas, _)) = section.rela(LE, bytes).map_err(|_| broken("relocations outside the file"))?
+        else {
             continue;
         };
         for rela in relas {

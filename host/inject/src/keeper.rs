@@ -77,7 +77,9 @@ fn keep(word: Word, ready: &mpsc::Sender<io::Result<()>>, stopped: &mpsc::Receiv
     // Woken by the keeper's end; nothing is ever sent.
     let _ = stopped.recv();
     // SAFETY: no list takes the place of ours before the stack goes.
-    unsafe { libc::syscall(libc::SYS_set_robust_list, std::ptr::null_mut::<RobustList>(), size_of::<RobustList>()) };
+    unsafe {
+        libc::syscall(libc::SYS_set_robust_list, std::ptr::null_mut::<RobustList>(), size_of::<RobustList>())
+    };
 }
 
 impl Drop for Keeper {

@@ -25,6 +25,6 @@ mod tracer;
 pub use attachment::{Attachment, Detached};
 pub use image::AGENT_IMAGE;
 pub use memory::{RemoteAddress, RemoteMemory};
-pub use ticks::Ticks;
-pub use stop::bare_stop;
 pub use request::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Stops};
+pub use stop::bare_stop;
+pub use ticks::Ticks;

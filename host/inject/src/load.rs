@@ -16,13 +16,13 @@ use trocar_abi::{PAGE, round_up};
 use trocar_target::{Failure, FailureKind};
 
 use crate::borrow::Borrowed;
-use crate::server::Server;
-use crate::ptrace::Registers;
 use crate::image::Image;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::from_bytes;
+use crate::ptrace::Registers;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;
+use crate::server::Server;
 use crate::stop::World;
 
 /// What is to be loaded.
@@ -81,7 +81,8 @@ pub(crate) fn load(load: &Load<'_>, stops: &mut Stops) -> Result<Loaded, Failure
     if result.is_err() {
         for range in mapped {
             // The cause is on its way to the user already; a second failure here means that the target is gone.
-            let _ = borrowed.system_call(libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]);
+            let _ =
+                borrowed.system_call(libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]);
         }
     }
     borrowed.give_back()?.let_go(load.pid);
@@ -211,15 +212,19 @@ fn memory_file(
         let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
         server.call(number, [name, flags, 0, 0, 0, 0])
     })?;
-    let opened = OpenOptions::new().read(true).write(true).open(format!("/proc/{tid}/fd/{fd}")).and_then(|file| {
-        file.set_len(len)?;
-        seal(&file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
-        Ok(file)
-    });
+    let opened =
+        OpenOptions::new().read(true).write(true).open(format!("/proc/{tid}/fd/{fd}")).and_then(|file| {
+            file.set_len(len)?;
+            seal(&file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
+            Ok(file)
+        });
     opened.map(|file| (fd, file)).map_err(|error| {
         // The descriptor must not stay; that this fails as well means that the target is gone.
         let _ = server.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
-        Failure::new(FailureKind::NotPermitted, format!("a memory file of the target {} cannot be opened: {error}", load.pid))
+        Failure::new(
+            FailureKind::NotPermitted,
+            format!("a memory file of the target {} cannot be opened: {error}", load.pid),
+        )
     })
 }
 
@@ -264,11 +269,15 @@ pub(crate) fn operate(
         Ok(u32::from_le_bytes(done) != 0)
     })?;
     let bytes = memory.bytes(control, size_of::<Control>()).map_err(|e| lost(pid, &e))?;
-    let block: Control = from_bytes(&bytes).ok_or_else(|| Failure::new(FailureKind::Bug, "a short control block"))?;
+    let block: Control =
+        from_bytes(&bytes).ok_or_else(|| Failure::new(FailureKind::Bug, "a short control block"))?;
     if block.magic != MAGIC || block.failed != 0 {
         let len = usize::try_from(block.message_len).unwrap_or(0).min(block.message.len());
         let text = String::from_utf8_lossy(block.message.get(..len).unwrap_or(&[])).into_owned();
-        return Err(Failure::new(FailureKind::BadProbe, format!("the agent could not start the probe: {text}")));
+        return Err(Failure::new(
+            FailureKind::BadProbe,
+            format!("the agent could not start the probe: {text}"),
+        ));
     }
     Ok(block)
 }
@@ -285,12 +294,18 @@ fn boot(load: &Load<'_>, borrowed: &mut Borrowed, base: u64, op: Op) -> Result<C
 }
 
 pub(crate) fn lost(pid: pid_t, error: &io::Error) -> Failure {
-    Failure::new(FailureKind::NoProcess, format!("the memory of process {pid} cannot be reached any more: {error}"))
-        .hint("it has ended, or it has started another program")
+    Failure::new(
+        FailureKind::NoProcess,
+        format!("the memory of process {pid} cannot be reached any more: {error}"),
+    )
+    .hint("it has ended, or it has started another program")
 }
 
 /// Address of a `syscall` instruction: in the vdso, which every process has, else in any text.
-pub(crate) fn find_syscall(memory: &RemoteMemory, maps: &[trocar_target::Mapping]) -> Result<RemoteAddress, Failure> {
+pub(crate) fn find_syscall(
+    memory: &RemoteMemory,
+    maps: &[trocar_target::Mapping],
+) -> Result<RemoteAddress, Failure> {
     const SYSCALL: [u8; 2] = [0x0f, 0x05];
     const LOOK: u64 = 4 << 20;
     let mut texts: Vec<_> = maps.iter().filter(|m| m.execute && m.read).collect();

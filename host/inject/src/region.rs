@@ -45,7 +45,13 @@ pub(crate) struct Region {
 
 impl Region {
     /// Lays the region out. `placed` is the number of bytes that the control block and what it points to take.
-    pub(crate) fn new(image: &Image, module_len: usize, placed: usize, layout: &Layout, memory_max: u64) -> Self {
+    pub(crate) fn new(
+        image: &Image,
+        module_len: usize,
+        placed: usize,
+        layout: &Layout,
+        memory_max: u64,
+    ) -> Self {
         let text = round_up(module_len as u64, PAGE);
         let data = text + image.text.len() as u64;
         let private = text + image.len();
@@ -54,7 +60,17 @@ impl Region {
         let stack_top = round_up(heap_end, PAGE) + BOOT_STACK;
         let contexts = stack_top;
         let shared = contexts + u64::from(layout.contexts) * context_stride(SPARE_STACK, memory_max);
-        Self { module: 0, text, data, private, heap, stack_top, contexts, shared, len: shared + layout.total() }
+        Self {
+            module: 0,
+            text,
+            data,
+            private,
+            heap,
+            stack_top,
+            contexts,
+            shared,
+            len: shared + layout.total(),
+        }
     }
 
     /// Bytes of the boot heap.
@@ -107,4 +123,4 @@ impl Block {
     }
 }
 
-const _: () = assert!(size_of::<Control>() < PAGE as usize);
+const _: () = assert!((size_of::<Control>() as u64) < PAGE);

@@ -61,7 +61,8 @@ impl<'a> Server<'a> {
     pub(crate) fn start(borrowed: &'a mut Borrowed, memory: &'a RemoteMemory) -> Result<Self, Failure> {
         let (rw, rx) = (libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ | libc::PROT_EXEC);
         let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let page = borrowed.system_call(libc::SYS_mmap, [0, 2 * PAGE, rw as u64, kind as u64, u64::MAX, 0])?;
+        let page =
+            borrowed.system_call(libc::SYS_mmap, [0, 2 * PAGE, rw as u64, kind as u64, u64::MAX, 0])?;
         memory.write(RemoteAddress(page), LOOP).map_err(|e| lost(borrowed.pid(), &e))?;
         if let Err(failure) = borrowed.system_call(libc::SYS_mprotect, [page, PAGE, rx as u64, 0, 0, 0]) {
             borrowed.system_call(libc::SYS_munmap, [page, 2 * PAGE, 0, 0, 0, 0])?;
@@ -87,7 +88,10 @@ impl<'a> Server<'a> {
             crate::stop::pause(rounds);
             rounds += 1;
             if Instant::now() > until {
-                return Err(Failure::new(FailureKind::Bug, format!("system call {number} in {pid} took too long")));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("system call {number} in {pid} took too long"),
+                ));
             }
         }
         let answer = self.memory.word(self.mailbox.plus(72)).map_err(|e| lost(pid, &e))?;

@@ -62,7 +62,11 @@ pub(crate) struct World {
 impl World {
     /// Stops every thread but `borrowed`. `harmless` says whether a thread that sleeps in the kernel may stay as it is,
     /// by its program counter.
-    pub(crate) fn stop(pid: pid_t, borrowed: Option<pid_t>, harmless: impl Fn(u64) -> bool) -> Result<Self, Failure> {
+    pub(crate) fn stop(
+        pid: pid_t,
+        borrowed: Option<pid_t>,
+        harmless: impl Fn(u64) -> bool,
+    ) -> Result<Self, Failure> {
         let mut last = None;
         for deadline in DEADLINES_MS {
             match Self::try_stop(pid, borrowed, Duration::from_millis(deadline), &harmless) {
@@ -143,8 +147,11 @@ impl World {
                 }
             }
         }
-        Err(Failure::new(FailureKind::NothingPatched, format!("no thread of process {pid} could be stopped in time"))
-            .hint("the target was let go untouched; try again when the machine is less busy"))
+        Err(Failure::new(
+            FailureKind::NothingPatched,
+            format!("no thread of process {pid} could be stopped in time"),
+        )
+        .hint("the target was let go untouched; try again when the machine is less busy"))
     }
 
     fn wait(
@@ -161,13 +168,9 @@ impl World {
                 Ok(Some(Event::Gone)) => false,
                 Ok(Some(event)) => {
                     let held = if let Event::Signal(signal) = event { signal } else { 0 };
-                    match ptrace::registers(tid) {
-                        Ok(r) => {
-                            let thread = Stopped { tid, registers: Some(r), ip: r.rip, sp: r.rsp, held };
-                            self.threads.push(thread);
-                        }
-                        // Killed while stopped: nothing of it runs any more.
-                        Err(_) => {}
+                    // No registers: killed while it was stopped, so nothing of it runs any more.
+                    if let Ok(r) = ptrace::registers(tid) {
+                        self.threads.push(Stopped { tid, registers: Some(r), ip: r.rip, sp: r.rsp, held });
                     }
                     false
                 }
@@ -177,7 +180,10 @@ impl World {
                 }
             });
             if let Some(error) = failure {
-                return Err(Failure::new(FailureKind::Bug, format!("waiting for a thread of {}: {error}", self.pid)));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("waiting for a thread of {}: {error}", self.pid),
+                ));
             }
             if waiting.is_empty() {
                 break;
@@ -263,7 +269,9 @@ impl Stopped {
 }
 
 fn interrupted_by_us(pid: pid_t, tid: pid_t, registers: &Registers) -> bool {
-    registers.rax.cast_signed() == EINTR && RESTARTED.contains(&registers.orig_rax) && !signal_pending(pid, tid)
+    registers.rax.cast_signed() == EINTR
+        && RESTARTED.contains(&registers.orig_rax)
+        && !signal_pending(pid, tid)
 }
 
 /// Whether a signal that is not blocked waits for the thread. Unknown counts as yes: then nothing is changed.

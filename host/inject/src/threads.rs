@@ -75,7 +75,9 @@ impl Pool {
     /// Learns the addresses of contexts that were added.
     pub(crate) fn refresh(&mut self, memory: &RemoteMemory, control: &Control) -> Result<(), Failure> {
         let count = control.contexts.min(self.layout.contexts);
-        let bytes = memory.bytes(RemoteAddress(control.context_list), count as usize * 8).map_err(|e| lost(self.pid, &e))?;
+        let bytes = memory
+            .bytes(RemoteAddress(control.context_list), count as usize * 8)
+            .map_err(|e| lost(self.pid, &e))?;
         self.contexts = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
         Ok(())
     }
@@ -91,7 +93,12 @@ impl Pool {
     }
 
     /// Gives every stopped thread a context, before any gate is open.
-    pub(crate) fn register(&mut self, memory: &RemoteMemory, threads: &[Stopped], maps: &[Mapping]) -> Result<(), Failure> {
+    pub(crate) fn register(
+        &mut self,
+        memory: &RemoteMemory,
+        threads: &[Stopped],
+        maps: &[Mapping],
+    ) -> Result<(), Failure> {
         let mut taken: HashSet<u32> = HashSet::new();
         let mut pointers: HashSet<u64> = HashSet::new();
         let mut index = self.claimed();
@@ -131,7 +138,12 @@ impl Pool {
         let _ = self.view.store_u64_release(at + offset_of!(ContextShared, thread_pointer) as u64, pointer);
     }
 
-    fn write_stack(&self, memory: &RemoteMemory, context: u64, (low, high): (u64, u64)) -> Result<(), Failure> {
+    fn write_stack(
+        &self,
+        memory: &RemoteMemory,
+        context: u64,
+        (low, high): (u64, u64),
+    ) -> Result<(), Failure> {
         let field = |offset: usize| RemoteAddress(context + offset as u64);
         memory
             .write_word(field(offset_of!(ContextHead, stack_low)), low)
@@ -142,7 +154,9 @@ impl Pool {
     /// Finds the stacks of threads that claimed a context since, and marks contexts whose thread is gone.
     pub(crate) fn tend(&mut self, memory: &RemoteMemory, same_namespace: bool) -> Result<(), Failure> {
         let claimed = self.claimed().min(self.layout.contexts);
-        let load = |index: u32, offset: usize| self.view.load_u64_acquire(self.layout.context(index) + offset as u64);
+        let load = |index: u32, offset: usize| {
+            self.view.load_u64_acquire(self.layout.context(index) + offset as u64)
+        };
         let tids: HashSet<u32> = tasks(self.pid)?.into_iter().map(pid_t::cast_unsigned).collect();
         let mut found: Vec<(u32, Option<(u64, u64)>)> = Vec::new();
         let mut gone = Vec::new();
@@ -150,7 +164,10 @@ impl Pool {
         for index in 0..claimed {
             let pointer = load(index, offset_of!(ContextShared, thread_pointer)).unwrap_or(0);
             let sp = load(index, offset_of!(ContextShared, first_sp)).unwrap_or(0);
-            let tid = self.view.load_u32(self.layout.context(index) + offset_of!(ContextShared, tid) as u64).unwrap_or(0);
+            let tid = self
+                .view
+                .load_u32(self.layout.context(index) + offset_of!(ContextShared, tid) as u64)
+                .unwrap_or(0);
             if pointer == 0 {
                 continue;
             }

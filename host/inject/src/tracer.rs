@@ -19,7 +19,9 @@ pub(crate) fn transaction<T: Send>(work: impl FnOnce() -> Result<T, Failure> + S
         });
         match tracer.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Failure::new(FailureKind::Bug, "the tracer thread panicked; the target was let go")),
+            Ok(Err(_)) => {
+                Err(Failure::new(FailureKind::Bug, "the tracer thread panicked; the target was let go"))
+            }
             Err(error) => Err(Failure::new(FailureKind::NotPermitted, format!("no tracer thread: {error}"))),
         }
     })
@@ -28,5 +30,7 @@ pub(crate) fn transaction<T: Send>(work: impl FnOnce() -> Result<T, Failure> + S
 fn raise_priority() {
     let parameters = libc::sched_param { sched_priority: PRIORITY };
     // SAFETY: thread 0 is the calling thread; the kernel reads one `sched_param`. Refusal (no CAP_SYS_NICE) is fine.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    let _ = unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters)
+    };
 }

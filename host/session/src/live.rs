@@ -160,7 +160,9 @@ impl Session {
     fn look_at_state(&mut self, say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
         let status = self.collector.status();
         let (state, why) = match status.state {
-            ProbeState::Armed if Instant::now() >= self.expires => ("expired", "its time to live is over".to_owned()),
+            ProbeState::Armed if Instant::now() >= self.expires => {
+                ("expired", "its time to live is over".to_owned())
+            }
             ProbeState::Armed => return Ok(()),
             ProbeState::Suspended => ("suspended", "suspended by the host".to_owned()),
             ProbeState::Quarantined => {
@@ -170,7 +172,9 @@ impl Session {
                 let thread = status.trap_tid;
                 ("quarantined", format!("{what}{place} in thread {thread}; {} bad hits in all", status.traps))
             }
-            ProbeState::Disarmed => ("quarantined", "the agent disarmed itself: a bug of ours, please report it".to_owned()),
+            ProbeState::Disarmed => {
+                ("quarantined", "the agent disarmed itself: a bug of ours, please report it".to_owned())
+            }
         };
         self.state = state;
         self.why = why;
@@ -242,7 +246,8 @@ impl Session {
         self.reported = (Instant::now(), totals.iter().map(|t| t.hits).collect());
         for (index, map) in self.manifest.maps.iter().enumerate() {
             let Some(merged) = self.collector.map(index) else { continue };
-            let dropped = if let trocar_collect::MergedMap::Hash { dropped, .. } = &merged { *dropped } else { 0 };
+            let dropped =
+                if let trocar_collect::MergedMap::Hash { dropped, .. } = &merged { *dropped } else { 0 };
             say(Reply::Map(MapRows {
                 pid: self.pid,
                 session: self.id.clone(),
@@ -255,7 +260,14 @@ impl Session {
         }
     }
 
-    fn stats(&self, index: usize, t: &SiteTotals, ns: Option<f64>, share: Option<f64>, is_final: bool) -> Stats {
+    fn stats(
+        &self,
+        index: usize,
+        t: &SiteTotals,
+        ns: Option<f64>,
+        share: Option<f64>,
+        is_final: bool,
+    ) -> Stats {
         Stats {
             pid: self.pid,
             session: self.id.clone(),

@@ -82,7 +82,8 @@ impl Loaded {
     /// the stack pointer in the stack that it knows.
     #[must_use]
     pub fn has_scanning_collector(&self) -> bool {
-        const LIBRARIES: [&str; 5] = ["libgc.so", "libdruntime-", "libphobos2", "libmonosgen-", "libmonoboehm-"];
+        const LIBRARIES: [&str; 5] =
+            ["libgc.so", "libdruntime-", "libphobos2", "libmonosgen-", "libmonoboehm-"];
         const STATIC: [&str; 3] = ["GC_push_all_stacks", "thread_suspendAll", "mono_gc_collect"];
         self.resolver.modules().iter().any(|m| {
             LIBRARIES.iter().any(|l| m.name.starts_with(l))
@@ -92,12 +93,7 @@ impl Loaded {
 }
 
 fn mapped_range(mapping: &Mapping) -> MappedRange {
-    MappedRange {
-        start: mapping.start,
-        end: mapping.end,
-        offset: mapping.offset,
-        execute: mapping.execute,
-    }
+    MappedRange { start: mapping.start, end: mapping.end, offset: mapping.offset, execute: mapping.execute }
 }
 
 fn image(elf: &Elf) -> Image {

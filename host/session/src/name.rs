@@ -1,14 +1,15 @@
 //! Readable ids: an adjective and a bird.
 
 const COLOURS: [&str; 32] = [
-    "amber", "ashen", "azure", "brave", "brisk", "calm", "clear", "coral", "crisp", "dusky", "eager", "early", "fleet",
-    "frosty", "gentle", "golden", "hazel", "ivory", "jade", "keen", "lively", "lunar", "mellow", "misty", "noble", "ochre",
-    "quiet", "rapid", "rusty", "silver", "solar", "vivid",
+    "amber", "ashen", "azure", "brave", "brisk", "calm", "clear", "coral", "crisp", "dusky", "eager",
+    "early", "fleet", "frosty", "gentle", "golden", "hazel", "ivory", "jade", "keen", "lively", "lunar",
+    "mellow", "misty", "noble", "ochre", "quiet", "rapid", "rusty", "silver", "solar", "vivid",
 ];
 const BIRDS: [&str; 32] = [
-    "avocet", "bittern", "bunting", "crane", "curlew", "dipper", "dunlin", "egret", "eider", "falcon", "finch", "gannet",
-    "godwit", "grebe", "harrier", "heron", "hoopoe", "ibis", "kestrel", "lapwing", "linnet", "merlin", "osprey", "pipit",
-    "plover", "puffin", "redstart", "siskin", "swift", "teal", "tern", "wren",
+    "avocet", "bittern", "bunting", "crane", "curlew", "dipper", "dunlin", "egret", "eider", "falcon",
+    "finch", "gannet", "godwit", "grebe", "harrier", "heron", "hoopoe", "ibis", "kestrel", "lapwing",
+    "linnet", "merlin", "osprey", "pipit", "plover", "puffin", "redstart", "siskin", "swift", "teal", "tern",
+    "wren",
 ];
 
 /// A new id. `hash` makes it; equal ids on one machine are harmless, they only name a session to people.

@@ -35,7 +35,8 @@ impl Prepared {
     pub fn new(request: &Request) -> Result<Self, Failure> {
         let ticks = Ticks::start();
         let options = VerifyOptions { name: Some(&request.name), memory_bytes: request.memory };
-        let verified = verify_with(&request.wasm, &options).map_err(|e| bad_probe(&e.message, e.hint.clone()))?;
+        let verified =
+            verify_with(&request.wasm, &options).map_err(|e| bad_probe(&e.message, e.hint.clone()))?;
         let sets: Vec<(&str, &str)> = request.sets.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let params = verified
             .manifest
@@ -129,8 +130,11 @@ impl Prepared {
         let at = name.map_or(Some(0), |n| handlers.iter().position(|h| h.name == n));
         at.and_then(|i| u32::try_from(i).ok()).ok_or_else(|| {
             let names: Vec<&str> = handlers.iter().map(|h| h.name.as_str()).collect();
-            Failure::new(FailureKind::BadProbe, format!("the probe has no handler {:?}", name.unwrap_or_default()))
-                .hint(format!("it has: {}", names.join(", ")))
+            Failure::new(
+                FailureKind::BadProbe,
+                format!("the probe has no handler {:?}", name.unwrap_or_default()),
+            )
+            .hint(format!("it has: {}", names.join(", ")))
         })
     }
 }
@@ -153,8 +157,11 @@ fn points(request: &Request, verified: &Verified) -> Result<Vec<RequestedPoint>,
     };
     let points: Vec<RequestedPoint> = verified.manifest.handlers.iter().flat_map(of).collect();
     if points.is_empty() {
-        return Err(Failure::new(FailureKind::Usage, format!("the probe {} names no point", verified.manifest.name))
-            .hint("say where it goes: --at POINT"));
+        return Err(Failure::new(
+            FailureKind::Usage,
+            format!("the probe {} names no point", verified.manifest.name),
+        )
+        .hint("say where it goes: --at POINT"));
     }
     Ok(points)
 }
@@ -168,7 +175,11 @@ fn check_refusals(request: &Request, planned: &PlannedSites) -> Result<(), Failu
         1 => String::new(),
         n => format!(", and {} more", n - 1),
     };
-    let what = if request.strict && !planned.sites.is_empty() { "a site is refused" } else { "nothing can be patched" };
+    let what = if request.strict && !planned.sites.is_empty() {
+        "a site is refused"
+    } else {
+        "nothing can be patched"
+    };
     Err(Failure::new(
         FailureKind::NothingPatched,
         format!("{what}: {} at {}: {}{more}", first.point, first.address, first.detail),

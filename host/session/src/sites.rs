@@ -25,8 +25,9 @@ pub struct PlannedSites {
 /// # Errors
 /// A point that is no point, that names nothing, or more than one thing; text that cannot be read.
 pub fn plan_points(loaded: &mut Loaded, points: &[RequestedPoint]) -> Result<PlannedSites, Failure> {
-    let memory = RemoteMemory::open(loaded.process.pid)
-        .map_err(|e| Failure::new(FailureKind::NotPermitted, format!("the target's memory cannot be opened: {e}")))?;
+    let memory = RemoteMemory::open(loaded.process.pid).map_err(|e| {
+        Failure::new(FailureKind::NotPermitted, format!("the target's memory cannot be opened: {e}"))
+    })?;
     let mut planned = PlannedSites::default();
     // Ordered, and one site for each address: two points may name the same.
     let mut found: BTreeMap<(usize, u64), (Site, SitePlan, Option<String>)> = BTreeMap::new();
@@ -76,9 +77,15 @@ fn resolve(loaded: &Loaded, text: &str) -> Result<Vec<Resolved>, Failure> {
         let mut failure = Failure::new(FailureKind::NothingPatched, error.to_string());
         let unread: Vec<&str> = loaded.unread.iter().map(|(name, _)| name.as_str()).collect();
         if !unread.is_empty() {
-            failure.message = format!("{} (not searched, because they cannot be read: {})", failure.message, unread.join(", "));
+            failure.message = format!(
+                "{} (not searched, because they cannot be read: {})",
+                failure.message,
+                unread.join(", ")
+            );
         }
-        failure.hint(error.hint().unwrap_or_else(|| format!("list what there is: trocar points -p {pid} '*NAME*'")))
+        failure.hint(
+            error.hint().unwrap_or_else(|| format!("list what there is: trocar points -p {pid} '*NAME*'")),
+        )
     })
 }
 
@@ -88,10 +95,16 @@ fn refused(point: &str, address: &str, reason: &str, detail: &str) -> Refused {
 
 type Planned = Result<(Site, SitePlan), Refused>;
 
-fn plan_place(loaded: &mut Loaded, memory: &RemoteMemory, point: &str, place: &Resolved) -> Result<Planned, Failure> {
+fn plan_place(
+    loaded: &mut Loaded,
+    memory: &RemoteMemory,
+    point: &str,
+    place: &Resolved,
+) -> Result<Planned, Failure> {
     let address = format!("{:#x}", place.address);
     if place.indirect {
-        let detail = "an indirect function: its code only chooses which implementation calls go to; probe that one";
+        let detail =
+            "an indirect function: its code only chooses which implementation calls go to; probe that one";
         return Ok(Err(refused(point, &address, "indirect_function", detail)));
     }
     let Some(module) = loaded.module(place.module) else {

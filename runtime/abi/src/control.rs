@@ -156,7 +156,10 @@ pub const CONTEXT_HEAP: u64 = 256 << 10;
 /// ```
 #[must_use]
 pub const fn context_stride(spare_stack: u32, memory_max: u64) -> u64 {
-    crate::PAGE + crate::round_up(spare_stack as u64, crate::PAGE) + CONTEXT_HEAP + crate::round_up(memory_max, crate::PAGE)
+    crate::PAGE
+        + crate::round_up(spare_stack as u64, crate::PAGE)
+        + CONTEXT_HEAP
+        + crate::round_up(memory_max, crate::PAGE)
 }
 
 /// Facts about a site.

@@ -145,9 +145,7 @@ pub struct ThreadSlot {
 /// page- or cache-line-aligned, so the product's high bits are taken.
 #[must_use]
 pub const fn first_slot(thread_pointer: u64, len: u32) -> u32 {
-    let mixed = thread_pointer.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    #[expect(clippy::cast_possible_truncation, reason = "the shift leaves 32 bits")]
-    let mixed = mixed as u32;
+    let mixed = (thread_pointer.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
     mixed & (len - 1)
 }
 

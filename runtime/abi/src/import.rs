@@ -196,7 +196,6 @@ pub const IMPORTS: &[Import] = &[
     import("time_ns", &[], Some(I64), C::Time, 0, 20, "nanoseconds of CLOCK_MONOTONIC"),
 ];
 
-#[expect(clippy::too_many_arguments, reason = "a row of the table above, read as a table")]
 const fn import(
     name: &'static str,
     params: &'static [Ty],

@@ -29,6 +29,6 @@ pub const PAGE: u64 = 4096;
 pub const fn round_up(n: u64, to: u64) -> u64 {
     match n.checked_add(to - 1) {
         Some(sum) => sum & !(to - 1),
-        None => u64::MAX & !(to - 1),
+        None => !(to - 1),
     }
 }

@@ -21,7 +21,8 @@ use wasmtime::{Config, CustomCodeMemory, Engine, Module};
 use crate::context::Context;
 use crate::entry::hit_entry;
 use crate::global::{
-    BOOT_HEAP, BOOT_THREAD, BOOT_TLS, CONTROL, FILLED, MEMORY_BASE, MEMORY_LEN, agent, agent_mut, thread_pointer,
+    BOOT_HEAP, BOOT_THREAD, BOOT_TLS, CONTROL, FILLED, MEMORY_BASE, MEMORY_LEN, agent, agent_mut,
+    thread_pointer,
 };
 use crate::heap::Heap;
 use crate::memory::Creator;
@@ -46,7 +47,7 @@ pub(crate) unsafe extern "C" fn boot(op: u32, control: *mut Control) {
     CONTROL.store(control, Ordering::Relaxed);
     // The thread pointer is needed before the flags are in `agent()`, so they are put there first.
     // SAFETY: INVARIANT (boot first).
-    unsafe { (*agent_mut()).flags = block.flags };
+    unsafe { agent_mut() }.flags = block.flags;
     BOOT_THREAD.store(thread_pointer(), Ordering::Relaxed);
     let result = match op {
         o if o == Op::Init as u32 => init(block),
@@ -128,15 +129,17 @@ fn detect(feature: &str) -> Option<bool> {
 
 fn init(block: &mut Control) -> wasmtime::Result<()> {
     // SAFETY: the host mapped `heap_len` bytes at `heap` for the agent alone.
-    let heap = unsafe { (block.heap as *mut Heap).as_mut() }.ok_or_else(|| wasmtime::Error::msg("no heap"))?;
+    let heap =
+        unsafe { (block.heap as *mut Heap).as_mut() }.ok_or_else(|| wasmtime::Error::msg("no heap"))?;
     let first = block.heap as usize + round_up(size_of::<Heap>() as u64, 64) as usize;
     *heap = Heap::new(first, (block.heap + block.heap_len) as usize);
     BOOT_HEAP.store(heap, Ordering::Relaxed);
     BOOT_TLS.store(ptr::null_mut(), Ordering::Relaxed);
 
     // SAFETY: the host placed these before it entered us.
-    let (sites, gates) =
-        unsafe { (placed(block.sites, block.site_count as usize), placed(block.gates, block.gate_count as usize)) };
+    let sites = unsafe { placed(block.sites, block.site_count as usize) };
+    // SAFETY: as above.
+    let gates: &[u64] = unsafe { placed(block.gates, block.gate_count as usize) };
     for &gate in gates {
         // SAFETY: the page of a gate word is ours.
         if !unsafe { sys::wipe_on_fork(gate & !(PAGE - 1)) } {
@@ -154,7 +157,7 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
     block.hit_entry = hit_entry as *const () as u64;
 
     // SAFETY: INVARIANT (boot first): no gate is open, nobody else reads.
-    let agent = unsafe { &mut *agent_mut() };
+    let agent = unsafe { agent_mut() };
     agent.pid = block.pid;
     agent.sites = sites;
     agent.gates = gates;
@@ -186,7 +189,9 @@ fn load(probe: &Probe) -> wasmtime::Result<Loaded> {
     let names: &[u8] = unsafe { placed(probe.handlers, probe.handlers_len as usize) };
     let mut handlers: Vec<&str> = Vec::new();
     for name in names.split(|&b| b == 0).filter(|n| !n.is_empty()) {
-        handlers.push(core::str::from_utf8(name).map_err(|_| wasmtime::Error::msg("a handler's name is not UTF-8"))?);
+        handlers.push(
+            core::str::from_utf8(name).map_err(|_| wasmtime::Error::msg("a handler's name is not UTF-8"))?,
+        );
     }
     Loaded::new(&engine, &module, &handlers)
 }

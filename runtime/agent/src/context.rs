@@ -1,10 +1,11 @@
 //! Contexts: what one thread needs to run probes. And the table that finds a thread's context.
 
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use trocar_abi::control::flags;
-use trocar_abi::hit::{ContextHead, first_slot};
-use trocar_abi::shared::{ContextShared, SiteStats};
+use trocar_abi::hit::{ContextHead, ThreadSlot, first_slot};
+use trocar_abi::shared::{ContextShared, SharedHead, SiteStats};
 use trocar_sandbox::Instance;
 
 use crate::global::{FILLED, agent, thread_pointer};
@@ -50,13 +51,18 @@ pub(crate) fn current() -> Option<*mut Context> {
     find(thread_pointer())
 }
 
-fn slot(i: u32) -> (*mut u64, *mut u64) {
-    let agent = agent();
+/// Key and context of a slot.
+fn slot(i: u32) -> (&'static AtomicU64, &'static AtomicU64) {
     // SAFETY: the table has `table_len` slots and `i` is below that: callers mask it.
-    let slot = unsafe { agent.table.add(i as usize) };
-    // SAFETY: as above; only addresses are taken.
-    unsafe { (&raw mut (*slot).key, &raw mut (*slot).context) }
+    let slot = unsafe { agent().table.add(i as usize) }.cast::<u64>();
+    // SAFETY: as above: a slot is two words.
+    let context = unsafe { slot.add(1) };
+    // SAFETY: an aligned word of the table, which lives as long as the agent.
+    let key = unsafe { AtomicU64::from_ptr(slot) };
+    // SAFETY: as above.
+    (key, unsafe { AtomicU64::from_ptr(context) })
 }
+const _: () = assert!(offset_of!(ThreadSlot, key) == 0 && offset_of!(ThreadSlot, context) == 8);
 
 /// The context of the thread with this thread pointer.
 #[inline]
@@ -65,12 +71,10 @@ pub(crate) fn find(thread_pointer: u64) -> Option<*mut Context> {
     let mut i = first_slot(thread_pointer, agent.table_len.max(1));
     for _ in 0..agent.table_len {
         let (key, context) = slot(i);
-        // SAFETY: an aligned word of the table.
-        let key = unsafe { AtomicU64::from_ptr(key) }.load(Ordering::Acquire);
+        let key = key.load(Ordering::Acquire);
         if key == thread_pointer {
-            // SAFETY: an aligned word of the table, written before its key.
-            let context = unsafe { AtomicU64::from_ptr(context) }.load(Ordering::Relaxed);
-            return Some(context as *mut Context);
+            // Written before its key.
+            return Some(context.load(Ordering::Relaxed) as *mut Context);
         }
         if key == 0 {
             return None;
@@ -97,8 +101,7 @@ pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
     if thread_pointer < 2 {
         return None;
     }
-    // SAFETY: a field of the shared head.
-    let claimed = agent.head_word(unsafe { &raw mut (*agent.head()).claimed });
+    let claimed = agent.head_word(offset_of!(SharedHead, claimed));
     let mut index = claimed.load(Ordering::Relaxed);
     loop {
         if index >= FILLED.load(Ordering::Acquire) {
@@ -113,18 +116,16 @@ pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
     let mut i = first_slot(thread_pointer, agent.table_len);
     for _ in 0..agent.table_len {
         let (key, value) = slot(i);
-        // SAFETY: an aligned word of the table.
-        let key = unsafe { AtomicU64::from_ptr(key) };
         if key.compare_exchange(0, RESERVED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            // SAFETY: an aligned word of a slot that we have just reserved.
-            unsafe { AtomicU64::from_ptr(value) }.store(context as u64, Ordering::Relaxed);
-            // SAFETY: the context's block in the shared memory; this thread alone writes these fields.
+            value.store(context as u64, Ordering::Relaxed);
+            // SAFETY: a context of the agent; its block's address never changes.
             let shared = unsafe { (*context).shared };
-            // SAFETY: as above.
+            // SAFETY: the context's block in the shared memory; the thread that has just claimed it writes this field.
             unsafe { (*shared).first_sp = sp };
-            // SAFETY: as above; written last, the host takes it for "claimed".
-            let published = unsafe { AtomicU64::from_ptr(&raw mut (*shared).thread_pointer) };
-            published.store(thread_pointer, Ordering::Release);
+            // SAFETY: as above.
+            let field = unsafe { &raw mut (*shared).thread_pointer };
+            // SAFETY: as above, aligned; written last: the host takes it for "claimed".
+            unsafe { AtomicU64::from_ptr(field) }.store(thread_pointer, Ordering::Release);
             key.store(thread_pointer, Ordering::Release);
             return Some(context);
         }

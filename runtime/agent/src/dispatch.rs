@@ -3,13 +3,14 @@
 //! INVARIANT (accounting): each hit that passes the gate raises `hits` by one and exactly one of `executed`,
 //! `condition_false` and the losses by one.
 
+use core::mem::offset_of;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use trocar_abi::control::{flags, site_flags};
 use trocar_abi::hit::{HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
 use trocar_abi::loss::Loss;
-use trocar_abi::shared::{OWNER_DIED, ProbeState, SiteStats, TIMED_EVERY, TrapCode};
+use trocar_abi::shared::{OWNER_DIED, ProbeState, SharedHead, SiteStats, TIMED_EVERY, TrapCode};
 use trocar_sandbox::{Hit, Outcome};
 
 use crate::context::{Context, claim, find, identify};
@@ -34,12 +35,10 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
     // SAFETY: the frame that the entry code has just pushed.
     let site = unsafe { (*frame).site } as usize;
     let Some(site_facts) = agent.sites.get(site) else { return SKIP };
-    // SAFETY: fields of the mapped shared head.
-    let (host, state) = unsafe { (&raw mut (*agent.head()).host, &raw mut (*agent.head()).state) };
-    if agent.head_word(host).load(Ordering::Relaxed) & OWNER_DIED != 0 {
+    if agent.head_word(offset_of!(SharedHead, host)).load(Ordering::Relaxed) & OWNER_DIED != 0 {
         return lose_slowly(site, Loss::HostGone);
     }
-    if agent.head_word(state).load(Ordering::Relaxed) != ProbeState::Armed as u32 {
+    if agent.head_word(offset_of!(SharedHead, state)).load(Ordering::Relaxed) != ProbeState::Armed as u32 {
         return lose_slowly(site, Loss::Suspended);
     }
     let below = frame as u64;
@@ -58,7 +57,9 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
     }
     // SAFETY: as above; the host may write the stack's range meanwhile, a word at a time: both ends zero until known,
     // and low is written before high.
-    let head = unsafe { (&raw const (*context).head).read() };
+    let head = unsafe { &raw const (*context).head };
+    // SAFETY: as above.
+    let head = unsafe { head.read() };
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
     let on_alternate = below >= head.alternate_low && below < head.alternate_high;
     let stack = if on_alternate {
@@ -88,16 +89,8 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
 fn lose_slowly(site: usize, loss: Loss) -> Entered {
     let agent = agent();
     let at = agent.layout.slow_stats() as usize + site * size_of::<SiteStats>();
-    // SAFETY: the slow path's counters: one for each site, and `site` is below the number of sites.
-    let stats: *mut SiteStats = unsafe { agent.shared.add(at) }.cast();
-    // SAFETY: as above; addresses only.
-    let (hits, losses) = unsafe { (&raw mut (*stats).hits, &raw mut (*stats).losses) };
-    // SAFETY: an aligned word of the shared memory.
-    unsafe { AtomicU64::from_ptr(hits) }.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: `Loss` numbers are below LOSSES, the length of the array.
-    let word = unsafe { losses.cast::<u64>().add(loss as usize) };
-    // SAFETY: an aligned word of the shared memory.
-    unsafe { AtomicU64::from_ptr(word) }.fetch_add(1, Ordering::Relaxed);
+    agent.counter(at + offset_of!(SiteStats, hits)).fetch_add(1, Ordering::Relaxed);
+    agent.counter(at + offset_of!(SiteStats, losses) + 8 * loss as usize).fetch_add(1, Ordering::Relaxed);
     SKIP
 }
 
@@ -112,8 +105,10 @@ pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame)
     // SAFETY: the frame stays on the thread's stack until the entry code pops it.
     let site = unsafe { (*frame).site } as usize;
     let Some(facts) = agent.sites.get(site) else { return };
-    // SAFETY: this context's counters: one for each site.
-    let stats = unsafe { &mut *ctx.stats.add(site) };
+    // SAFETY: this context's counters: one for each site, and `site` is below their number.
+    let stats = unsafe { ctx.stats.add(site) };
+    // SAFETY: as above; INVARIANT (inside): nobody else writes them.
+    let stats = unsafe { &mut *stats };
     let skipped = if facts.flags & site_flags::RED_ZONE_SKIPPED != 0 { RED_ZONE } else { 0 };
     let hit = Hit {
         frame: NonNull::new(frame).unwrap_or(NonNull::dangling()),
@@ -152,7 +147,8 @@ pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame)
             n => n,
         };
         stats.ticks = stats.ticks.wrapping_add(spent);
-        stats.timed = least.min(spent).max(1) << 32 | (stats.timed & 0xffff_ffff).wrapping_add(1) & 0xffff_ffff;
+        stats.timed =
+            least.min(spent).max(1) << 32 | (stats.timed & 0xffff_ffff).wrapping_add(1) & 0xffff_ffff;
     }
     // SAFETY: we are inside, and leave.
     unsafe { Context::inside(context) }.store(0, Ordering::Release);
@@ -168,18 +164,12 @@ fn lose(stats: &mut SiteStats, loss: Loss) {
 #[cold]
 fn trapped(code: TrapCode, site: u32, tid: u32) {
     let agent = agent();
-    let head = agent.head();
-    // SAFETY: fields of the mapped shared head; addresses only.
-    let (traps, state) = unsafe { (&raw mut (*head).traps, &raw mut (*head).state) };
-    // SAFETY: as above.
-    let (trap_code, trap_site, trap_tid) =
-        unsafe { (&raw mut (*head).trap_code, &raw mut (*head).trap_site, &raw mut (*head).trap_tid) };
-    agent.head_word(trap_code).store(code as u32, Ordering::Relaxed);
-    agent.head_word(trap_site).store(site, Ordering::Relaxed);
-    agent.head_word(trap_tid).store(tid, Ordering::Relaxed);
-    let before: &AtomicU32 = agent.head_word(traps);
-    if before.fetch_add(1, Ordering::AcqRel) + 1 >= agent.trap_limit {
-        agent.head_word(state).store(ProbeState::Quarantined as u32, Ordering::Release);
+    let word = |offset| agent.head_word(offset);
+    word(offset_of!(SharedHead, trap_code)).store(code as u32, Ordering::Relaxed);
+    word(offset_of!(SharedHead, trap_site)).store(site, Ordering::Relaxed);
+    word(offset_of!(SharedHead, trap_tid)).store(tid, Ordering::Relaxed);
+    if word(offset_of!(SharedHead, traps)).fetch_add(1, Ordering::AcqRel) + 1 >= agent.trap_limit {
+        word(offset_of!(SharedHead, state)).store(ProbeState::Quarantined as u32, Ordering::Release);
         agent.close_gates();
     }
 }
@@ -190,7 +180,9 @@ fn with_default_mxcsr(f: impl FnOnce() -> Outcome) -> Outcome {
     // SAFETY: stores MXCSR into `saved`.
     unsafe { core::arch::asm!("stmxcsr [{}]", in(reg) &raw mut saved, options(nostack, preserves_flags)) };
     // SAFETY: a valid value; the code between runs with it and it is put back below.
-    unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const default, options(nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const default, options(nostack, preserves_flags))
+    };
     let outcome = f();
     // SAFETY: the value that was there before.
     unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &raw const saved, options(nostack, preserves_flags)) };

@@ -65,16 +65,19 @@ pub(crate) static MEMORY_LEN: AtomicU64 = AtomicU64::new(0);
 /// The globals.
 #[inline]
 pub(crate) fn agent() -> &'static Agent {
+    let cell = AGENT.0.get();
     // SAFETY: INVARIANT (boot first): nobody writes any more when anybody but the boot thread reads.
-    unsafe { &*AGENT.0.get() }
+    unsafe { &*cell }
 }
 
 /// The globals, to fill them.
 ///
 /// # Safety
-/// Only `boot::init`, on the borrowed thread, before a gate is open.
-pub(crate) unsafe fn agent_mut() -> *mut Agent {
-    AGENT.0.get()
+/// INVARIANT (boot first): on the borrowed thread, before a gate is open, and no other reference is in use.
+pub(crate) unsafe fn agent_mut() -> &'static mut Agent {
+    let cell = AGENT.0.get();
+    // SAFETY: the caller's contract.
+    unsafe { &mut *cell }
 }
 
 /// Whether this thread is the borrowed one.
@@ -91,7 +94,9 @@ pub(crate) fn thread_pointer() -> u64 {
     if agent().flags & flags::FS0_SELF != 0 {
         // SAFETY: the host has proven that fs:0 is mapped and holds the thread pointer, for every thread there was;
         // the same runtime sets up every later one.
-        unsafe { core::arch::asm!("mov {}, fs:[0]", out(reg) value, options(nostack, readonly, preserves_flags)) };
+        unsafe {
+            core::arch::asm!("mov {}, fs:[0]", out(reg) value, options(nostack, readonly, preserves_flags))
+        };
     } else {
         // SAFETY: the host refuses targets on processors or kernels without FSGSBASE unless FS0_SELF holds.
         unsafe { core::arch::asm!("rdfsbase {}", out(reg) value, options(nostack, nomem, preserves_flags)) };
@@ -100,15 +105,22 @@ pub(crate) fn thread_pointer() -> u64 {
 }
 
 impl Agent {
-    /// Head of the shared memory.
-    pub(crate) fn head(&self) -> *mut SharedHead {
-        self.shared.cast()
+    /// A word of the shared head, by its offset there; shared with the host and all threads.
+    pub(crate) fn head_word(&self, offset: usize) -> &'static AtomicU32 {
+        debug_assert!(offset + 4 <= size_of::<SharedHead>());
+        // SAFETY: callers pass the offset of a field of the head, which the host mapped; it is never unmapped while our
+        // code can run.
+        let field = unsafe { self.shared.add(offset) };
+        // SAFETY: as above, and such fields are aligned.
+        unsafe { AtomicU32::from_ptr(field.cast()) }
     }
 
-    /// A word of the shared head, shared with the host and all threads.
-    pub(crate) fn head_word(&self, field: *mut u32) -> &'static AtomicU32 {
-        // SAFETY: `field` is a field of the mapped shared head, aligned, never unmapped while our code can run.
-        unsafe { AtomicU32::from_ptr(field) }
+    /// A word of the slow path's counters, by its offset in the shared memory.
+    pub(crate) fn counter(&self, offset: usize) -> &'static AtomicU64 {
+        // SAFETY: callers pass an offset within the slow path's counters, which the host mapped.
+        let word = unsafe { self.shared.add(offset) };
+        // SAFETY: as above, and counters are aligned.
+        unsafe { AtomicU64::from_ptr(word.cast()) }
     }
 
     /// Closes every gate: no new hit enters the agent.

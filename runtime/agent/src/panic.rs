@@ -1,9 +1,10 @@
 //! A panic is a bug of ours. It disarms the agent for good; the thread goes on where the hit began.
 
 use core::fmt::Write;
+use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
-use trocar_abi::shared::ProbeState;
+use trocar_abi::shared::{ProbeState, SharedHead};
 
 use crate::boot::Message;
 use crate::context::{Context, current};
@@ -25,9 +26,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
         unsafe { core::arch::asm!("mov rsp, {}", "jmp recover_boot", in(reg) sp, options(noreturn)) }
     }
     if !agent.shared.is_null() {
-        // SAFETY: a field of the mapped shared head.
-        let state = unsafe { &raw mut (*agent.head()).state };
-        agent.head_word(state).store(ProbeState::Disarmed as u32, Ordering::Release);
+        agent.head_word(offset_of!(SharedHead, state)).store(ProbeState::Disarmed as u32, Ordering::Release);
     }
     agent.close_gates();
     match current() {

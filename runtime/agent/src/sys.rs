@@ -65,7 +65,11 @@ pub(crate) fn alternate_stack() -> (u64, u64) {
     let mut old = Stack { sp: 0, flags: 0, pad: 0, size: 0 };
     // SAFETY: with no new stack the call only writes the old one into `old`.
     let result = unsafe { call(SIGALTSTACK, [0, &raw mut old as usize, 0, 0, 0, 0]) };
-    if result != 0 || old.flags & SS_DISABLE != 0 { (0, 0) } else { (old.sp, old.sp.saturating_add(old.size)) }
+    if result != 0 || old.flags & SS_DISABLE != 0 {
+        (0, 0)
+    } else {
+        (old.sp, old.sp.saturating_add(old.size))
+    }
 }
 
 /// CLOCK_MONOTONIC by system call, where the vdso has no clock.

@@ -4,8 +4,8 @@
 //! whole range in 64 bits; a range outside linear memory is the probe's bug and traps.
 
 use core::fmt;
-use trocar_abi::import::{IMPORTS, MODULE};
 use trocar_abi::import::errno::EFAULT;
+use trocar_abi::import::{IMPORTS, MODULE};
 use trocar_abi::record::{PAYLOAD_MAX, RecordHead, RecordKind};
 use wasmtime::{AsContext, Caller, Linker, Result, Trap};
 
@@ -103,7 +103,11 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
             charge(&mut c, const { price("hash_get") }, len)?;
             let (memory, state) = parts(&mut c)?;
             let key = range(memory, key, len)?;
-            state.env.maps.hash_get(map, key).ok_or_else(|| misuse("hash_get: no such map, or the key is too long"))
+            state
+                .env
+                .maps
+                .hash_get(map, key)
+                .ok_or_else(|| misuse("hash_get: no such map, or the key is too long"))
         })?
         .func_wrap(MODULE, "emit", |c: Probe<'_>, schema: u32, at: u32, len: u32| {
             record(c, const { price("emit") }, RecordKind::Event, schema, at, len)

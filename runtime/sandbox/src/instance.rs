@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::fmt;
 use core::ptr::NonNull;
 use trocar_abi::hit::HitFrame;
@@ -65,8 +66,12 @@ pub struct State {
     pub(crate) hit: Option<Hit>,
     pub(crate) memory: Option<Memory>,
     pub(crate) ring_full: bool,
+    extension: Option<Extension>,
     limits: Limits,
 }
+
+/// What the host calls that a rehearsal adds to the linker keep in the store.
+pub type Extension = Box<dyn Any + Send>;
 
 // SAFETY: `hit` is set only while the thread that owns the instance is inside `Instance::hit`, and cleared after.
 unsafe impl Send for State {}
@@ -78,6 +83,11 @@ impl fmt::Debug for State {
 }
 
 impl State {
+    /// What [`Loaded::extended`] made; nothing in the target.
+    pub fn extension(&mut self) -> Option<&mut (dyn Any + Send)> {
+        self.extension.as_deref_mut()
+    }
+
     /// Registers of the running hit, or zeros outside one (the start function).
     pub(crate) fn frame(&self) -> Option<&HitFrame> {
         // SAFETY: `hit` is `Some` only while `Instance::hit` runs, whose caller keeps the frame alive.
@@ -104,6 +114,7 @@ pub struct Loaded {
     engine: Engine,
     pre: InstancePre<State>,
     handlers: Vec<Box<str>>,
+    extension: Option<fn() -> Extension>,
 }
 
 impl fmt::Debug for Loaded {
@@ -132,7 +143,15 @@ impl Loaded {
             engine: linker.engine().clone(),
             pre: linker.instantiate_pre(module)?,
             handlers: handlers.iter().map(|&h| h.into()).collect(),
+            extension: None,
         })
+    }
+
+    /// The same module, whose instances each get what `make` makes before anything of them runs.
+    #[must_use]
+    pub fn extended(mut self, make: fn() -> Extension) -> Self {
+        self.extension = Some(make);
+        self
     }
 }
 
@@ -163,7 +182,8 @@ impl Instance {
         memory_max: usize,
     ) -> wasmtime::Result<Self> {
         let limits = Limits { memory_max };
-        let state = State { env, target, hit: None, memory: None, ring_full: false, limits };
+        let extension = loaded.extension.map(|make| make());
+        let state = State { env, target, hit: None, memory: None, ring_full: false, extension, limits };
         let mut store = Store::new(&loaded.engine, state);
         store.limiter(|state| &mut state.limits);
         store.set_fuel(start_fuel)?;
@@ -171,7 +191,8 @@ impl Instance {
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
         let mut handlers = Vec::with_capacity(loaded.handlers.len());
         for name in &loaded.handlers {
-            let func = instance.get_func(&mut store, name).ok_or_else(|| wasmtime::Error::msg("no such handler"))?;
+            let func =
+                instance.get_func(&mut store, name).ok_or_else(|| wasmtime::Error::msg("no such handler"))?;
             let ty = func.ty(&store);
             let result_is_i32 = ty.results().all(|t| t.is_i32());
             if ty.params().len() != 0 || ty.results().len() > 1 || !result_is_i32 {
@@ -189,7 +210,9 @@ impl Instance {
     /// Runs handler number `handler` for one hit. The caller keeps `hit.frame` valid until this returns.
     #[inline]
     pub fn hit(&mut self, handler: u32, hit: Hit) -> Outcome {
-        let Some(&func) = self.handlers.get(handler as usize) else { return Outcome::Trapped(TrapCode::Other) };
+        let Some(&func) = self.handlers.get(handler as usize) else {
+            return Outcome::Trapped(TrapCode::Other);
+        };
         let state = self.store.data_mut();
         state.hit = Some(hit);
         state.ring_full = false;

@@ -16,5 +16,5 @@ mod maps;
 
 pub use config::configure;
 pub use host_call::{HostCallError, link};
-pub use instance::{Env, Hit, Instance, Loaded, Outcome, State, Target};
+pub use instance::{Env, Extension, Hit, Instance, Loaded, Outcome, State, Target};
 pub use maps::Maps;

@@ -1,5 +1,8 @@
 //! A context's shard of every map: plain memory that this context alone writes and the host reads.
-#![expect(unsafe_code, reason = "shards are raw memory shared with another process; no reference may be formed")]
+#![expect(
+    unsafe_code,
+    reason = "shards are raw memory shared with another process; no reference may be formed"
+)]
 
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};

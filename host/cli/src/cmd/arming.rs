@@ -105,7 +105,8 @@ impl Arming {
                 }
             }
         }
-        let ends = Ends { hits: self.hits, time: self.time, target_ended: if started.is_some() { 0 } else { 5 } };
+        let ends =
+            Ends { hits: self.hits, time: self.time, target_ended: if started.is_some() { 0 } else { 5 } };
         if let Some(started) = &mut started
             && let Err(failure) = started.go()
         {
@@ -183,19 +184,33 @@ fn show(pid: i32, prepared: &Prepared, out: &mut Out) -> Result<(), Trouble> {
     for site in prepared.sites() {
         out.row("site", &Of { pid, row: site })?;
         let symbol = super::points::place(site.symbol.as_deref(), site.offset);
-        grid.row(vec![cell(&site.point), cell(&site.module), cell(&symbol), cell(&site.address), cell(&site.rung)]);
+        grid.row(vec![
+            cell(&site.point),
+            cell(&site.module),
+            cell(&symbol),
+            cell(&site.address),
+            cell(&site.rung),
+        ]);
     }
     for refused in prepared.refusals() {
         out.row("refusal", &Of { pid, row: refused })?;
-        let why = Line::new().with(Tone::Warning, &refused.reason).with(Tone::Plain, &format!(": {}", refused.detail));
+        let why = Line::new()
+            .with(Tone::Warning, &refused.reason)
+            .with(Tone::Plain, &format!(": {}", refused.detail));
         grid.row(vec![cell(&refused.point), cell("-"), cell("-"), cell(&refused.address), why]);
     }
     out.row("verdict", &verdict)?;
     out.grid(grid)?;
-    let list = if verdict.capabilities.is_empty() { "none".to_owned() } else { verdict.capabilities.join(", ") };
-    let fuel = verdict.worst_fuel.map_or_else(|| "no static bound".to_owned(), |fuel| format!("at most {fuel}"));
-    let calls = verdict.system_calls_per_hit.map_or_else(|| "no static bound".to_owned(), |n| format!("at most {n}"));
-    out.say(&format!("process {pid}: {} would be attached at {} sites; nothing was touched", verdict.probe, verdict.sites))?;
+    let list =
+        if verdict.capabilities.is_empty() { "none".to_owned() } else { verdict.capabilities.join(", ") };
+    let fuel =
+        verdict.worst_fuel.map_or_else(|| "no static bound".to_owned(), |fuel| format!("at most {fuel}"));
+    let calls =
+        verdict.system_calls_per_hit.map_or_else(|| "no static bound".to_owned(), |n| format!("at most {n}"));
+    out.say(&format!(
+        "process {pid}: {} would be attached at {} sites; nothing was touched",
+        verdict.probe, verdict.sites
+    ))?;
     out.say(&format!("capabilities: {list}"))?;
     out.say(&format!("fuel a hit: {fuel}, cut at {}; system calls a hit: {calls}", verdict.limits.fuel))?;
     Ok(())

@@ -61,7 +61,8 @@ impl Count {
         if compiled.wasm.is_empty() {
             return Err(bad_probe("the expression makes no probe").into());
         }
-        let points = self.points.iter().map(|text| RequestedPoint { text: text.clone(), handler: None }).collect();
+        let points =
+            self.points.iter().map(|text| RequestedPoint { text: text.clone(), handler: None }).collect();
         let probe = ProbeFile { name: "count".into(), wasm: compiled.wasm };
         self.arming.run(&Wanted { probe, points, sets: Vec::new() }, out)
     }

@@ -104,11 +104,8 @@ impl Points {
 
     fn list(&self, loaded: &Loaded, out: &mut Out) -> Result<usize, Trouble> {
         let pid = loaded.process.pid;
-        let mut grid = Grid::new(&[
-            ("ADDRESS", Align::Right),
-            ("MODULE", Align::Left),
-            ("FUNCTION", Align::Left),
-        ]);
+        let mut grid =
+            Grid::new(&[("ADDRESS", Align::Right), ("MODULE", Align::Left), ("FUNCTION", Align::Left)]);
         for pattern in &self.patterns {
             let point = Point::parse(pattern).map_err(|e| {
                 Failure::new(FailureKind::Usage, format!("{pattern:?} is not a point: {e}")).hint(e.hint())
@@ -123,7 +120,10 @@ impl Points {
                 let address = format!("{:#x}", place_found.address);
                 let symbol = place_found.symbol.as_deref();
                 let offset = place_found.offset;
-                out.row("site", &SiteRow { pid, point: pattern, module, symbol, offset, address: &address, rung: None })?;
+                out.row(
+                    "site",
+                    &SiteRow { pid, point: pattern, module, symbol, offset, address: &address, rung: None },
+                )?;
                 let cell = |text: &str| Line::new().with(Tone::Plain, text);
                 grid.row(vec![cell(&address), cell(module), cell(&place(symbol, offset))]);
             }
@@ -150,16 +150,24 @@ impl Points {
         for (site, ..) in &planned.sites {
             *rungs.entry(site.rung.as_str()).or_default() += 1;
             let (module, symbol, offset) = (site.module.as_str(), site.symbol.as_deref(), site.offset);
-            let (point, address, rung) = (site.point.as_str(), site.address.as_str(), Some(site.rung.as_str()));
+            let (point, address, rung) =
+                (site.point.as_str(), site.address.as_str(), Some(site.rung.as_str()));
             out.row("site", &SiteRow { pid, point, module, symbol, offset, address, rung })?;
-            grid.row(vec![cell(address), cell(module), cell(&place(symbol, offset)), Line::new().with(Tone::Good, &site.rung)]);
+            grid.row(vec![
+                cell(address),
+                cell(module),
+                cell(&place(symbol, offset)),
+                Line::new().with(Tone::Good, &site.rung),
+            ]);
         }
         for refused in &planned.refusals {
             *reasons.entry(refused.reason.as_str()).or_default() += 1;
             let address = refused.address.trim_start_matches("0x");
             let found = u64::from_str_radix(address, 16).ok().and_then(|a| loaded.resolver.symbolize(a));
-            let module = found.as_ref().and_then(|(module, ..)| loaded.module(*module)).map(|m| m.name.as_str());
-            let (symbol, offset) = found.as_ref().map_or((None, 0), |(_, name, offset)| (Some(name.as_str()), *offset));
+            let module =
+                found.as_ref().and_then(|(module, ..)| loaded.module(*module)).map(|m| m.name.as_str());
+            let (symbol, offset) =
+                found.as_ref().map_or((None, 0), |(_, name, offset)| (Some(name.as_str()), *offset));
             let row = RefusalRow {
                 pid,
                 point: &refused.point,
@@ -171,12 +179,23 @@ impl Points {
                 detail: &refused.detail,
             };
             out.row("refusal", &row)?;
-            let why = Line::new().with(Tone::Warning, &refused.reason).with(Tone::Faint, &format!(": {}", refused.detail));
-            grid.row(vec![cell(&refused.address), cell(module.unwrap_or("-")), cell(&place(symbol, offset)), why]);
+            let why = Line::new()
+                .with(Tone::Warning, &refused.reason)
+                .with(Tone::Faint, &format!(": {}", refused.detail));
+            grid.row(vec![
+                cell(&refused.address),
+                cell(module.unwrap_or("-")),
+                cell(&place(symbol, offset)),
+                why,
+            ]);
         }
         out.grid(grid)?;
         let (sites, refusals) = (planned.sites.len(), planned.refusals.len());
-        out.say(&format!("{sites} sites can be patched ({}), {refusals} not ({})", list(&rungs), list(&reasons)))?;
+        out.say(&format!(
+            "{sites} sites can be patched ({}), {refusals} not ({})",
+            list(&rungs),
+            list(&reasons)
+        ))?;
         out.row("verdict", &Sums { pid, verdict: "planned", sites, refusals, rungs, reasons })?;
         Ok(sites)
     }

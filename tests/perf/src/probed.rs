@@ -1,0 +1,136 @@
+//! A probe in a running process, through the session API: put in, looked after, taken out, its counts read.
+
+use std::collections::BTreeMap;
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
+
+use trocar_session::reply::Receipt;
+use trocar_session::reply::Reply;
+use trocar_target::Failure;
+use trocar_session::{Prepared, Request, RequestedPoint, Session, Turn};
+
+use crate::Trouble;
+use crate::probes::Probe;
+
+/// How long a probe that traps on every hit may take to be seen as quarantined.
+const QUARANTINE: Duration = Duration::from_secs(10);
+
+/// A probe that is in place.
+#[derive(Debug)]
+pub struct Probed {
+    session: Session,
+    /// Nanoseconds to verify, resolve, plan and compile: nothing in the target is touched by that.
+    pub prepare_ns: u64,
+    /// Events that were read.
+    pub events: u64,
+}
+
+/// What a probe counted, read after it was taken out.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// Hits that came.
+    pub hits: u64,
+    /// Losses by reason.
+    pub losses: BTreeMap<&'static str, u64>,
+    /// Events that were read.
+    pub events: u64,
+    /// The proof.
+    pub receipt: Receipt,
+}
+
+impl Probed {
+    /// Puts a probe on a function of a process.
+    ///
+    /// # Errors
+    /// What the session says, with its hint.
+    pub fn attach(pid: u32, probe: Probe, point: &str) -> Result<Self, Trouble> {
+        let wasm = wat::parse_str(probe.text()).map_err(|e| format!("the probe {}: {e}", probe.name()))?;
+        let request = Request {
+            pid: i32::try_from(pid).map_err(|e| format!("process {pid}: {e}"))?,
+            wasm,
+            name: probe.name().into(),
+            points: vec![RequestedPoint { text: point.into(), handler: None }],
+            sets: Vec::new(),
+            fuel: None,
+            memory: None,
+            ttl: None,
+            strict: true,
+        };
+        let say = |failure: Failure| format!("the probe {}: {failure}", probe.name());
+        let began = Instant::now();
+        let prepared = Prepared::new(&request).map_err(say)?;
+        let prepare_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let session = prepared.attach().map_err(say)?;
+        Ok(Self { session, prepare_ns, events: 0 })
+    }
+
+    /// The session, for what it says of itself.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Reads what has come and keeps house.
+    ///
+    /// # Errors
+    /// The session fails, or the target ended.
+    pub fn poll(&mut self) -> Result<Turn, Trouble> {
+        let events = &mut self.events;
+        let turn = self.session.poll(&mut |reply| *events += u64::from(matches!(reply, Reply::Event(_))));
+        match turn.map_err(|failure| failure.to_string())? {
+            Turn::Ended => Err("the target ended".into()),
+            turn => Ok(turn),
+        }
+    }
+
+    /// Keeps house for long enough that the stacks of all threads are known.
+    ///
+    /// # Errors
+    /// As [`Probed::poll`].
+    pub fn settle(&mut self) -> Result<(), Trouble> {
+        for _ in 0..8 {
+            self.poll()?;
+            park_timeout(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Waits until the session is over: for a probe that was quarantined.
+    ///
+    /// # Errors
+    /// It is not within ten seconds.
+    pub fn until_over(&mut self) -> Result<(), Trouble> {
+        let deadline = Instant::now() + QUARANTINE;
+        while self.poll()? != Turn::Over {
+            if Instant::now() > deadline {
+                return Err("the probe was not quarantined".into());
+            }
+            park_timeout(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Takes it out and reads the last of its counts.
+    ///
+    /// # Errors
+    /// The target would not let it out, or something of it was left.
+    pub fn detach(self) -> Result<Counts, Trouble> {
+        let (mut hits, mut events) = (0, self.events);
+        let mut losses = BTreeMap::new();
+        let receipt = self.session.detach(&mut |reply| match reply {
+            Reply::Stats(stats) if stats.is_final => {
+                hits += stats.hits;
+                for (reason, n) in stats.losses {
+                    *losses.entry(reason).or_insert(0) += n;
+                }
+            }
+            Reply::Event(_) => events += 1,
+            _ => {}
+        });
+        let receipt = receipt.map_err(|failure| failure.to_string())?;
+        if !receipt.restored || receipt.mappings_left != 0 || !receipt.residue.is_empty() {
+            return Err(format!("the target is not as it was: {receipt:?}"));
+        }
+        Ok(Counts { hits, losses, events, receipt })
+    }
+}

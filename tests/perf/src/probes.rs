@@ -1,0 +1,86 @@
+//! The probes that are measured, as WAT.
+
+/// A probe to be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// A handler that does nothing.
+    Empty,
+    /// Adds one to a counter.
+    Counter,
+    /// Adds one to a hash map under a key of eight bytes made from an argument: 64 keys.
+    Hash,
+    /// Copies 64 bytes at the third argument.
+    Read,
+    /// Writes an event of 64 bytes with an argument in it.
+    Event,
+    /// Traps on every hit: quarantined at the third, so that its gate is closed.
+    Traps,
+}
+
+impl Probe {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Counter => "counter",
+            Self::Hash => "hash",
+            Self::Read => "read",
+            Self::Event => "event",
+            Self::Traps => "traps",
+        }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Empty => EMPTY,
+            Self::Counter => COUNTER,
+            Self::Hash => HASH,
+            Self::Read => READ,
+            Self::Event => EVENT,
+            Self::Traps => TRAPS,
+        }
+    }
+}
+
+const EMPTY: &str = r#"(module (func (export "on_hit")))"#;
+
+const TRAPS: &str = r#"(module (func (export "on_hit") unreachable))"#;
+
+const COUNTER: &str = r#"(module
+  (import "trocar" "counter_add" (func $counter_add (param i32 i32 i64)))
+  (func (export "on_hit") (call $counter_add (i32.const 0) (i32.const 0) (i64.const 1)))
+  (@custom "trocar.manifest"
+    "{\"abi\": 1, \"name\": \"counter\", \"maps\": [{\"name\": \"calls\", \"kind\": \"counter\"}]}"))"#;
+
+const HASH: &str = r#"(module
+  (import "trocar" "arg" (func $arg (param i32) (result i64)))
+  (import "trocar" "hash_add" (func $hash_add (param i32 i32 i32 i64) (result i32)))
+  (memory (export "memory") 1 1)
+  (func (export "on_hit")
+    (i64.store (i32.const 0) (i64.and (call $arg (i32.const 1)) (i64.const 63)))
+    (drop (call $hash_add (i32.const 0) (i32.const 0) (i32.const 8) (i64.const 1))))
+  (@custom "trocar.manifest"
+    "{\"abi\": 1, \"name\": \"hash\", \"maps\": [{\"name\": \"calls\", \"kind\": \"hash\","
+    " \"entries\": 1024, \"key\": [{\"name\": \"argument\", \"type\": \"u64\"}]}]}"))"#;
+
+// A read that fails traps, so that only reads that copy are timed.
+const READ: &str = r#"(module
+  (import "trocar" "arg" (func $arg (param i32) (result i64)))
+  (import "trocar" "read" (func $read (param i64 i32 i32) (result i32)))
+  (memory (export "memory") 1 1)
+  (func (export "on_hit")
+    (if (call $read (call $arg (i32.const 2)) (i32.const 0) (i32.const 64)) (then unreachable))))"#;
+
+const EVENT: &str = r#"(module
+  (import "trocar" "arg" (func $arg (param i32) (result i64)))
+  (import "trocar" "emit" (func $emit (param i32 i32 i32)))
+  (memory (export "memory") 1 1)
+  (func (export "on_hit")
+    (i64.store (i32.const 0) (call $arg (i32.const 1)))
+    (call $emit (i32.const 0) (i32.const 0) (i32.const 64)))
+  (@custom "trocar.manifest"
+    "{\"abi\": 1, \"name\": \"event\", \"events\": [{\"name\": \"call\", \"fields\": ["
+    " {\"name\": \"argument\", \"type\": \"u64\"}, {\"name\": \"rest\", \"type\": \"str\", \"bytes\": 56}]}]}"))"#;
