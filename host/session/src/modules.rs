@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trocar_patch::{Analysis, FunctionRange, Image, Segment};
 use trocar_symbols::{Elf, LoadedModule, MappedRange, Resolver};
-use trocar_target::{Failure, Mapping, Process, aliases, maps, modules};
+use trocar_target::{Failure, Mapping, Module, Process, aliases, maps, modules};
 
 /// A process and its modules.
 #[derive(Debug)]
@@ -31,21 +32,17 @@ impl Loaded {
         let found = modules(&map_list);
         let names = aliases(&process, &found);
         let (mut loaded, mut ranges, mut unread) = (Vec::new(), Vec::new(), Vec::new());
-        for (module, aliases) in found.iter().zip(names) {
-            let file = match module.open(&process) {
-                Ok(file) => file,
-                Err(failure) => {
-                    unread.push((module.name.clone(), failure));
-                    continue;
+        for ((module, aliases), file) in found.iter().zip(names).zip(read_all(&process, &found)) {
+            match file {
+                Ok(Some((elf, bias))) => {
+                    let path = module.path.display().to_string();
+                    loaded.push(LoadedModule { name: module.name.clone(), path, aliases, elf, bias });
+                    ranges.push(module.range());
                 }
-            };
-            let mapped: Vec<MappedRange> = module.mappings.iter().map(mapped_range).collect();
-            // A file that is mapped executable but is no ELF module (a JIT's cache) has no names to find.
-            let Ok(elf) = Elf::parse(file.bytes) else { continue };
-            let Some(bias) = elf.bias(&mapped) else { continue };
-            let path = module.path.display().to_string();
-            loaded.push(LoadedModule { name: module.name.clone(), path, aliases, elf: Arc::new(elf), bias });
-            ranges.push(module.range());
+                // A file that is mapped executable but is no ELF module (a JIT's cache) has no names to find.
+                Ok(None) => {}
+                Err(failure) => unread.push((module.name.clone(), failure)),
+            }
         }
         Ok(Self { process, resolver: Resolver::new(loaded), unread, ranges, analyses: HashMap::new() })
     }
@@ -90,6 +87,36 @@ impl Loaded {
                 || m.elf.symbols().iter().any(|s| STATIC.contains(&&*m.elf.name(s)))
         })
     }
+}
+
+/// Reads and parses all files, on as many threads as there are processors: most of an attach's time goes here.
+fn read_all(process: &Process, found: &[Module]) -> Vec<Result<Option<(Arc<Elf>, u64)>, Failure>> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((index, module)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            found.get(index).map(|m| (index, m))
+        } {
+            done.push((index, read(process, module)));
+        }
+        done
+    };
+    let mut all: Vec<_> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        own.into_iter().chain(others.into_iter().flat_map(|o| o.join().unwrap_or_default())).collect()
+    });
+    all.sort_by_key(|(index, _)| *index);
+    all.into_iter().map(|(_, file)| file).collect()
+}
+
+fn read(process: &Process, module: &Module) -> Result<Option<(Arc<Elf>, u64)>, Failure> {
+    let file = module.open(process)?;
+    let mapped: Vec<MappedRange> = module.mappings.iter().map(mapped_range).collect();
+    let Ok(elf) = Elf::parse(file.bytes) else { return Ok(None) };
+    Ok(elf.bias(&mapped).map(|bias| (Arc::new(elf), bias)))
 }
 
 fn mapped_range(mapping: &Mapping) -> MappedRange {

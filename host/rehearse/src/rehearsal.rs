@@ -1,0 +1,200 @@
+//! The rehearsal: a module compiled for this machine, one instance, hits one after another.
+
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use trocar_abi::map::MapSpec;
+use trocar_collect::{Collector, Decoded, NamedRow, decode, named_rows};
+use trocar_package::{Manifest, ParamValue};
+use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome};
+use wasmtime::{Config, Engine, Linker, Module, OptLevel};
+
+use crate::hit::{HitError, RecordedHit};
+use crate::memory;
+use crate::replay::Replay;
+use crate::wasi;
+
+/// Fuel of the start function and `_initialize`: Go's needs 613 317 (measured with Go 1.27).
+const START_FUEL: u64 = 50_000_000;
+/// Hits of a batch when the price is measured; their records fit the ring.
+const BATCH: u32 = 48;
+/// Time that measuring the price takes.
+const PRICE_TIME: Duration = Duration::from_millis(60);
+
+/// A probe to be rehearsed.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe<'a> {
+    /// The module.
+    pub wasm: &'a [u8],
+    /// Its manifest.
+    pub manifest: &'a Manifest,
+    /// Values of its parameters.
+    pub params: &'a [ParamValue],
+    /// Fuel for each hit.
+    pub fuel: u64,
+    /// Most bytes of linear memory.
+    pub memory_bytes: u64,
+}
+
+/// Why a probe cannot be rehearsed: the compiler's, the linker's or the start function's reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RehearseError(String);
+
+/// What one hit did.
+#[derive(Debug)]
+pub struct HitResult {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Fuel that it used.
+    pub fuel: u64,
+    /// Reads of the target's memory: each would be a system call.
+    pub reads: u64,
+    /// What it wrote, in order.
+    pub records: Vec<Decoded>,
+}
+
+/// A map with its rows.
+#[derive(Debug)]
+pub struct MapResult {
+    /// Its name.
+    pub name: String,
+    /// counter, hist or hash.
+    pub map_type: &'static str,
+    /// Its rows.
+    pub rows: Vec<NamedRow>,
+    /// Updates that found no slot.
+    pub dropped: u64,
+}
+
+/// A probe at work, outside any target.
+#[derive(Debug)]
+pub struct Rehearsal {
+    instance: Instance,
+    collector: Collector,
+    replay: &'static Replay,
+    manifest: Manifest,
+    fuel: u64,
+}
+
+impl Rehearsal {
+    /// Compiles and instantiates a probe; its start function runs. What it allocates stays until the process ends.
+    ///
+    /// # Errors
+    /// It cannot be compiled or linked, its memory is over the limit, a handler is missing, its start function traps.
+    pub fn new(probe: &Probe<'_>) -> Result<Self, RehearseError> {
+        let failed = |e: wasmtime::Error| RehearseError(format!("{e:#}").replace('\n', ": "));
+        let mut config = Config::new();
+        trocar_sandbox::configure(&mut config);
+        config.cranelift_opt_level(OptLevel::Speed);
+        let engine = Engine::new(&config).map_err(failed)?;
+        let module = Module::new(&engine, probe.wasm).map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        trocar_sandbox::link(&mut linker).map_err(failed)?;
+        wasi::link(&mut linker).map_err(failed)?;
+        let names: Vec<&str> = probe.manifest.handlers.iter().map(|h| h.name.as_str()).collect();
+        let loaded = Loaded::with_linker(&linker, &module, &names).map_err(failed)?.extended(wasi::make);
+
+        let (specs, maps_bytes) = probe.manifest.map_specs();
+        let specs: &'static [MapSpec] = Box::leak(specs.into_boxed_slice());
+        let shared = memory::make(specs, maps_bytes).ok_or_else(|| RehearseError("its maps are too large".into()))?;
+        let collector = Collector::new(shared.view, shared.layout, specs.to_vec(), 1.0)
+            .map_err(|e| RehearseError(e.to_string()))?;
+        let (params, strings) = pack(probe.params);
+        let env = Env {
+            maps: shared.maps,
+            ring: shared.ring,
+            params: Box::leak(params.into_boxed_slice()),
+            strings: Box::leak(strings.into_boxed_slice()),
+            go_arguments: false,
+        };
+        let replay: &'static Replay = Box::leak(Box::default());
+        let memory_max = usize::try_from(probe.memory_bytes).unwrap_or(usize::MAX);
+        let instance =
+            Instance::new(&loaded, env, replay, probe.fuel, START_FUEL, memory_max).map_err(failed)?;
+        Ok(Self { instance, collector, replay, manifest: probe.manifest.clone(), fuel: probe.fuel })
+    }
+
+    /// Runs one hit. A handler that the manifest does not have is the first one's place: check its name before.
+    ///
+    /// # Errors
+    /// The hit is not as it should be.
+    pub fn hit(&mut self, hit: &RecordedHit) -> Result<HitResult, HitError> {
+        let outcome = self.run(hit)?;
+        let fuel = self.fuel.saturating_sub(self.instance.fuel_left());
+        let (mut records, manifest) = (Vec::new(), &self.manifest);
+        self.collector.records(|record| records.push(decode(manifest, &record.head, record.payload)));
+        Ok(HitResult { outcome, fuel, reads: self.replay.reads(), records })
+    }
+
+    fn run(&mut self, hit: &RecordedHit) -> Result<Outcome, HitError> {
+        let ready = hit.ready()?;
+        self.replay.set(ready.memory, hit.time_ns);
+        let frame = NonNull::from(&ready.frame);
+        let handler = self.handler(hit);
+        let hit = Hit { frame, rsp: ready.rsp, rip: ready.rip, site: hit.site, tid: hit.tid };
+        // `ready` outlives the call, and with it the frame.
+        Ok(self.instance.hit(handler, hit))
+    }
+
+    fn handler(&self, hit: &RecordedHit) -> u32 {
+        let named = |name: &String| self.manifest.handlers.iter().position(|h| h.name == *name);
+        hit.handler.as_ref().and_then(named).and_then(|i| u32::try_from(i).ok()).unwrap_or(0)
+    }
+
+    /// Handlers of the probe.
+    pub fn handlers(&self) -> impl Iterator<Item = &str> {
+        self.manifest.handlers.iter().map(|h| h.name.as_str())
+    }
+
+    /// The maps as they are now.
+    #[must_use]
+    pub fn maps(&self) -> Vec<MapResult> {
+        let row = |(index, map): (usize, &trocar_package::Map)| {
+            let merged = self.collector.map(index)?;
+            let dropped = if let trocar_collect::MergedMap::Hash { dropped, .. } = &merged { *dropped } else { 0 };
+            let (name, map_type) = (map.name.clone(), map.kind.kind().name());
+            Some(MapResult { name, map_type, rows: named_rows(map, &merged), dropped })
+        };
+        self.manifest.maps.iter().enumerate().filter_map(row).collect()
+    }
+
+    /// What such a hit costs here in nanoseconds, at best, without trampoline and system calls; `None` if it traps.
+    ///
+    /// # Errors
+    /// The hit is not as it should be.
+    pub fn price(&mut self, hit: &RecordedHit) -> Result<Option<f64>, HitError> {
+        let ready = hit.ready()?;
+        let frame = NonNull::from(&ready.frame);
+        let (rsp, rip) = (ready.rsp, ready.rip);
+        self.replay.set(ready.memory, hit.time_ns);
+        let handler = self.handler(hit);
+        let hit = Hit { frame, rsp, rip, site: hit.site, tid: hit.tid };
+        let (until, mut best) = (Instant::now() + PRICE_TIME, f64::INFINITY);
+        while Instant::now() < until {
+            let began = Instant::now();
+            for _ in 0..BATCH {
+                if let Outcome::Trapped(_) = self.instance.hit(handler, hit) {
+                    return Ok(None);
+                }
+            }
+            best = best.min(began.elapsed().as_secs_f64() * 1e9 / f64::from(BATCH));
+            self.collector.records(|_| {});
+        }
+        Ok(Some(best))
+    }
+}
+
+/// Parameters as the sandbox takes them: integers, or offset and length of a text.
+fn pack(values: &[ParamValue]) -> (Vec<u64>, Vec<u8>) {
+    let mut strings = Vec::new();
+    let words = values.iter().map(|value| match value {
+        ParamValue::Int(n) => n.cast_unsigned(),
+        ParamValue::Str(text) => {
+            let at = strings.len() as u64;
+            strings.extend_from_slice(text.as_bytes());
+            at << 32 | text.len() as u64
+        }
+    });
+    (words.collect(), strings)
+}

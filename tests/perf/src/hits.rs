@@ -1,0 +1,251 @@
+//! What a hit adds to a call: our probes, the native floor and the peers, in turn, round after round.
+//!
+//! Each sample runs paired batches in the same process: added time is the probed function's minus its twin's. The
+//! rounds go through all rows before the next one starts, so that a machine that slows down slows all rows.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::Trouble;
+use crate::options::Options;
+use crate::pairs::Pairs;
+use crate::peers::{Frida, FridaCallback, Uprobe};
+use crate::probed::Probed;
+use crate::probes::Probe;
+use crate::program::{Binary, Program, Variant};
+
+/// Calls of a batch of something that takes nanoseconds.
+const CALLS: u32 = 1000;
+/// Pairs between two looks after the session: the command looks as often.
+const CHUNK: u32 = 200;
+/// Pairs between two looks when events are written: on no thread more than its ring holds (256 KiB, 80 bytes for each
+/// event), so that the reader keeps up.
+const EVENT_CHUNK: u32 = 3;
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    Untouched,
+    Floor(Variant),
+    Trocar(Probe),
+    ClosedGate,
+    AfterDetach,
+    Uprobe(Variant),
+    Frida(FridaCallback),
+}
+
+const CASES: &[(Case, &str)] = &[
+    (Case::Untouched, "nothing, before any probe"),
+    (Case::AfterDetach, "nothing, after a probe was taken out"),
+    (Case::ClosedGate, "closed gate (quarantined probe)"),
+    (Case::Trocar(Probe::Empty), "empty probe"),
+    (Case::Trocar(Probe::Counter), "counter"),
+    (Case::Trocar(Probe::Hash), "argument + hash-map update"),
+    (Case::Trocar(Probe::Read), "fault-safe read, 64 bytes"),
+    (Case::Trocar(Probe::Event), "event, 64 bytes"),
+    (Case::Floor(Variant::FloorBare), "floor: jump, increment, jump"),
+    (Case::Floor(Variant::FloorFull), "floor: all saved, native call"),
+    (Case::Uprobe(Variant::WorkNop5), "uprobe + eBPF count, nop5 start"),
+    (Case::Uprobe(Variant::WorkPush), "uprobe + eBPF count, push start"),
+    (Case::Uprobe(Variant::Work), "uprobe + eBPF count, lea start"),
+    (Case::Frida(FridaCallback::Probe), "Frida, C callback as probe"),
+    (Case::Frida(FridaCallback::Listener), "Frida, C callback as onEnter"),
+];
+
+/// What the issue aims at, nanoseconds added at best.
+fn aim(case: Case) -> Option<f64> {
+    match case {
+        Case::ClosedGate => Some(5.0),
+        Case::Trocar(Probe::Counter) => Some(40.0),
+        Case::Untouched | Case::AfterDetach | Case::Floor(_) | Case::Trocar(_) | Case::Uprobe(_) | Case::Frida(_) => {
+            None
+        }
+    }
+}
+
+/// A row's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was measured.
+    pub what: &'static str,
+    /// The function that was probed.
+    pub function: &'static str,
+    /// Threads that called it at the same time.
+    pub threads: usize,
+    /// Nanoseconds added to a call: fastest probed batch minus fastest twin batch.
+    pub added_min_ns: Option<f64>,
+    /// Nanoseconds added to a call: median difference within a pair.
+    pub added_median_ns: Option<f64>,
+    /// The same, divided by what saving everything around a native call adds.
+    pub times_floor: Option<f64>,
+    /// All of the target's figures.
+    pub pairs: Option<Pairs>,
+    /// Hits that were counted, beside `pairs.calls`; `None` where nobody counts.
+    pub hits: Option<u64>,
+    /// Losses by reason.
+    pub losses: BTreeMap<&'static str, u64>,
+    /// Events that were read.
+    pub events: u64,
+    /// Aim of the issue for `added_min_ns`.
+    pub aim_ns: Option<f64>,
+    /// Why there are no figures.
+    pub absent: Option<String>,
+}
+
+/// What one round gives for a row.
+#[derive(Clone, Debug, Default)]
+struct Sample {
+    runs: Vec<Pairs>,
+    hits: Option<u64>,
+    losses: BTreeMap<&'static str, u64>,
+    events: u64,
+}
+
+/// The samples of a row so far, or why there are none.
+type Samples = Result<Vec<Sample>, Trouble>;
+
+/// Measures every row, with so many threads.
+///
+/// # Errors
+/// The target program fails. A row that fails is a row with its reason.
+pub fn measure(options: &Options, binary: &Binary, threads: usize, note: &dyn Fn(&str)) -> Result<Vec<Row>, Trouble> {
+    let mut program = Program::start(binary, threads);
+    let cases: Vec<_> = CASES.iter().filter(|(_, what)| options.wants_row(what)).collect();
+    let mut samples: Vec<Samples> = cases.iter().map(|_| Ok(Vec::new())).collect();
+    for round in 1..=options.rounds {
+        for ((case, what), row) in cases.iter().zip(&mut samples) {
+            let Ok(so_far) = row else { continue };
+            note(&format!("round {round} of {}, {threads} thread(s): {what}", options.rounds));
+            match sample(*case, options, binary, &mut program) {
+                Ok(one) => so_far.push(one),
+                Err(trouble) => *row = Err(trouble),
+            }
+        }
+    }
+    let mut rows: Vec<Row> = cases.iter().zip(samples).map(|((c, what), s)| row(*c, what, threads, s)).collect();
+    let full = rows.iter().find(|r| r.function == Variant::FloorFull.name()).and_then(|r| r.added_min_ns);
+    for row in &mut rows {
+        row.times_floor = row.added_min_ns.zip(full).filter(|(_, full)| *full > 0.0).map(|(a, full)| a / full);
+    }
+    Ok(rows)
+}
+
+fn row(case: Case, what: &'static str, threads: usize, samples: Samples) -> Row {
+    let (samples, absent) = match samples {
+        Ok(samples) => (samples, None),
+        Err(trouble) => (Vec::new(), Some(trouble)),
+    };
+    let pairs = Pairs::merge(&samples.iter().flat_map(|s| s.runs.clone()).collect::<Vec<_>>());
+    let mut losses = BTreeMap::new();
+    for (reason, n) in samples.iter().flat_map(|s| &s.losses) {
+        *losses.entry(*reason).or_insert(0) += n;
+    }
+    let function = match case {
+        Case::Floor(variant) | Case::Uprobe(variant) => variant,
+        _ => Variant::Work,
+    };
+    Row {
+        what,
+        function: function.name(),
+        threads,
+        added_min_ns: pairs.map(|p| p.added_min()),
+        added_median_ns: pairs.map(|p| p.added_median),
+        times_floor: None,
+        hits: samples.iter().map(|s| s.hits).sum(),
+        losses,
+        events: samples.iter().map(|s| s.events).sum(),
+        aim_ns: aim(case),
+        absent,
+        pairs,
+    }
+}
+
+fn sample(case: Case, options: &Options, binary: &Binary, program: &mut Program) -> Result<Sample, Trouble> {
+    let batches = options.batches;
+    match case {
+        Case::Untouched => plain(program, Variant::Work, batches, CALLS),
+        Case::Floor(variant) => plain(program, variant, batches, CALLS),
+        Case::AfterDetach => {
+            let mut probed = Probed::attach(program.pid(), Probe::Counter, Variant::Work.name())?;
+            chunks(program, &mut probed, CHUNK, CHUNK, CALLS)?;
+            probed.detach()?;
+            plain(program, Variant::Work, batches, CALLS)
+        }
+        Case::ClosedGate => {
+            let mut probed = Probed::attach(program.pid(), Probe::Traps, Variant::Work.name())?;
+            program.run(Variant::Work, 1, CALLS)?;
+            probed.until_over()?;
+            let sample = plain(program, Variant::Work, batches, CALLS)?;
+            probed.detach()?;
+            Ok(sample)
+        }
+        Case::Trocar(probe) => ours(program, probe, batches),
+        Case::Uprobe(variant) => peer(Program::start(binary, program.threads()), |program| {
+            let uprobe = Uprobe::start(binary, program, variant)?;
+            // A batch stays under half a millisecond, else its median measures the scheduler.
+            let (batches, calls) = if variant == Variant::Work { (batches / 5, 25) } else { (batches / 2, 250) };
+            let sample = plain(program, variant, batches, calls)?;
+            Ok(Sample { hits: Some(uprobe.stop(program, variant)?), ..sample })
+        }),
+        Case::Frida(callback) => peer(Program::start(binary, program.threads()), |program| {
+            let frida = Frida::start(program.pid(), Variant::Work, callback)?;
+            let sample = plain(program, Variant::Work, batches / 2, CALLS)?;
+            Ok(Sample { hits: Some(frida.stop()?), ..sample })
+        }),
+    }
+}
+
+/// A peer gets a program of its own, so that what it leaves there is not in our figures.
+fn peer(
+    mut program: Program,
+    measure: impl FnOnce(&mut Program) -> Result<Sample, Trouble>,
+) -> Result<Sample, Trouble> {
+    measure(&mut program)
+}
+
+fn plain(program: &mut Program, variant: Variant, batches: u32, calls: u32) -> Result<Sample, Trouble> {
+    Ok(Sample { runs: vec![program.run(variant, batches.max(1), calls)?], ..Sample::default() })
+}
+
+/// Runs `batches` pairs in chunks, with a look after the session between two.
+fn chunks(
+    program: &mut Program,
+    probed: &mut Probed,
+    batches: u32,
+    chunk: u32,
+    calls: u32,
+) -> Result<Vec<Pairs>, Trouble> {
+    let mut runs = Vec::new();
+    let mut left = batches.max(1);
+    while left > 0 {
+        let now = left.min(chunk);
+        left -= now;
+        runs.push(program.run(Variant::Work, now, calls)?);
+        probed.poll()?;
+    }
+    Ok(runs)
+}
+
+fn ours(program: &mut Program, probe: Probe, batches: u32) -> Result<Sample, Trouble> {
+    let (chunk, calls) = match probe {
+        Probe::Event => (EVENT_CHUNK, CALLS),
+        Probe::Read => (CHUNK, CALLS / 5),
+        Probe::Empty | Probe::Counter | Probe::Hash | Probe::Traps => (CHUNK, CALLS),
+    };
+    let mut probed = Probed::attach(program.pid(), probe, Variant::Work.name())?;
+    // The first hits find the thread's context and touch its memory; they are counted and not timed.
+    let first = chunks(program, &mut probed, 1, 1, calls)?;
+    probed.settle()?;
+    let runs = chunks(program, &mut probed, batches, chunk, calls)?;
+    let made: u64 = first.iter().chain(&runs).map(|r| r.calls).sum();
+    let wrong: u64 = first.iter().chain(&runs).map(|r| r.wrong).sum();
+    let counts = probed.detach()?;
+    if counts.hits != made {
+        return Err(format!("{made} calls were made, and {} hits counted", counts.hits));
+    }
+    if wrong != 0 {
+        return Err(format!("{wrong} batches returned something else than their twins"));
+    }
+    Ok(Sample { runs, hits: Some(counts.hits), losses: counts.losses, events: counts.events })
+}
