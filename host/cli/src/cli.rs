@@ -13,7 +13,7 @@ use crate::trouble::Outcome;
 /// Sandboxed WebAssembly probes in live processes: no restart, no rebuild, and nothing a probe does can crash, corrupt
 /// or stall the process.
 #[derive(Debug, Parser)]
-#[command(name = "trocar", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "trocar", bin_name = "trocar", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// How output is written [default: table on a terminal, else json]
     #[arg(short = 'o', long = "output", value_enum, global = true, hide_default_value = true)]
@@ -40,6 +40,15 @@ pub(crate) enum Command {
     Points(cmd::points::Points),
     Count(cmd::count::Count),
     Load(cmd::load::Load),
+    Check(cmd::check::Check),
+    New(cmd::new::New),
+    Build(cmd::build::Build),
+    Pack(cmd::pack::Pack),
+    Test(cmd::test::Test),
+    Probes(cmd::probes::Probes),
+    Demo(cmd::demo::Demo),
+    Doctor(cmd::doctor::Doctor),
+    Completions(cmd::completions::Completions),
     /// A verb of another version, or of none.
     #[command(external_subcommand)]
     Other(Vec<OsString>),
@@ -53,6 +62,15 @@ impl Command {
             Self::Points(command) => command.run(out),
             Self::Count(command) => command.run(out),
             Self::Load(command) => command.run(out),
+            Self::Check(command) => command.run(out),
+            Self::New(command) => command.run(out),
+            Self::Build(command) => command.run(out),
+            Self::Pack(command) => command.run(out),
+            Self::Test(command) => command.run(out),
+            Self::Probes(command) => command.run(out),
+            Self::Demo(command) => command.run(out),
+            Self::Doctor(command) => command.run(out),
+            Self::Completions(command) => command.run(out),
             Self::Other(words) => other(&words),
         }
     }

@@ -8,6 +8,7 @@
 mod bundled;
 mod cli;
 mod cmd;
+mod guest;
 mod interrupt;
 mod later;
 mod live;
@@ -16,6 +17,7 @@ mod probe;
 pub mod quantity;
 mod start;
 mod target;
+mod templates;
 mod trouble;
 
 use std::panic::{self, AssertUnwindSafe};

@@ -78,7 +78,13 @@ impl Run<'_> {
 
     /// A turn of one session; the session, if it goes on.
     fn turn(&mut self, mut session: Session, ends: &Ends) -> Option<Session> {
-        match session.poll(&mut |reply| self.speaker.say(&reply)) {
+        let mut exited = None;
+        let turn = session.poll(&mut |reply| match reply {
+            // Said last: what the probe wrote before comes before.
+            Reply::Exited(_) => exited = Some(reply),
+            reply => self.speaker.say(&reply),
+        });
+        match turn {
             Ok(Turn::Live) => return Some(session),
             Ok(Turn::Over) => {
                 if session.state() == "quarantined" {
@@ -90,6 +96,9 @@ impl Run<'_> {
                 self.worst(ends.target_ended);
                 self.hits = self.hits.saturating_add(session.hits());
                 session.last_words(&mut |reply| self.speaker.say(&reply));
+                if let Some(reply) = &exited {
+                    self.speaker.say(reply);
+                }
             }
             Err(failure) => {
                 self.failed(failure);

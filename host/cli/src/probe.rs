@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use trocar_compile::verify::MODULE_BYTES_MAX;
 use trocar_target::Failure;
@@ -80,9 +80,4 @@ fn assemble(path: &Path, text: &[u8]) -> Result<Vec<u8>, Failure> {
         let line = line.and_then(|place| place.rsplit(':').nth(1)).and_then(|n| n.parse().ok());
         cannot(line, what)
     })
-}
-
-/// The path with another ending, in the same folder.
-pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
-    path.with_extension(ending)
 }

@@ -121,13 +121,14 @@ fn map(
     stops: &mut Stops,
 ) -> Result<(u64, File, File, u32), Failure> {
     let region = load.region;
-    let base = server.call(libc::SYS_mmap, [0, region.len, RW, ANONYMOUS, NO_FILE, 0])?;
-    mapped.push(base..base + region.len);
     for block in load.blocks {
         let free = ANONYMOUS | libc::MAP_FIXED_NOREPLACE as u64;
         server.call(libc::SYS_mmap, [block.address, block.len, RW, free, NO_FILE, 0])?;
         mapped.push(block.range());
     }
+    // After the blocks: the kernel could choose for it the very gap that was chosen for one of them.
+    let base = server.call(libc::SYS_mmap, [0, region.len, RW, ANONYMOUS, NO_FILE, 0])?;
+    mapped.push(base..base + region.len);
     let scratch = base + region.private;
     let names = b"trocar-code\0trocar-shared\0";
     load.memory.write(RemoteAddress(scratch), names).map_err(|e| lost(load.pid, &e))?;

@@ -23,16 +23,17 @@ const DEADLINES_MS: [u64; 12] = [5, 5, 5, 5, 10, 10, 10, 20, 20, 40, 40, 40];
 const BACK_OFF: Duration = Duration::from_millis(3);
 
 /// Calls that end with EINTR when a thread is stopped, which a program does not expect without a signal (signal(7),
-/// "Interruption of system calls and library functions by stop signals"). Starting them again is right for all of them.
-const RESTARTED: [u64; 9] = [
-    232, // epoll_wait
-    281, // epoll_pwait
-    441, // epoll_pwait2
-    65,  // semop
-    220, // semtimedop
+/// "Interruption of system calls and library functions by stop signals"): waiting ones, and socket and inotify
+/// transfers with a timeout, of which nothing was transferred. Starting them again is right for all of them; not for
+/// connect and close, which are not here.
+const RESTARTED: [u64; 21] = [
+    0, 1, 19, 20, // read, write, readv, writev
+    43, 288, // accept, accept4
+    44, 45, 46, 47, 299, 307, // sendto, recvfrom, sendmsg, recvmsg, recvmmsg, sendmmsg
+    65, 220, // semop, semtimedop
     128, // rt_sigtimedwait
-    208, // io_getevents
-    333, // io_pgetevents
+    208, 333, // io_getevents, io_pgetevents
+    232, 281, 441, // epoll_wait, epoll_pwait, epoll_pwait2
     426, // io_uring_enter
 ];
 const EINTR: i64 = -4;

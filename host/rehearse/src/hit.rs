@@ -90,7 +90,7 @@ pub enum HitError {
     #[error("{0} arguments are more than the six that registers hold; put the rest into `memory` at $reg.rsp + 8")]
     Arguments(usize),
     /// A register that does not exist.
-    #[error("there is no register {0:?}; there are {}", REGISTERS.join(", "))]
+    #[error("there is no register {0:?}; there are {names}", names = names())]
     Register(String),
     /// Memory that is no hexadecimal text, has neither `hex` nor `text`, or is too large.
     #[error("memory at {address:#x}: {what}")]
@@ -100,6 +100,11 @@ pub enum HitError {
         /// What is wrong.
         what: &'static str,
     },
+}
+
+/// The registers, for a message.
+fn names() -> String {
+    REGISTERS.join(", ")
 }
 
 /// A hit, checked.

@@ -12,7 +12,7 @@
 use std::io;
 
 use trocar_session::reply::Reply;
-use trocar_target::failure::Failure;
+use trocar_target::Failure;
 
 mod clock;
 mod escape;

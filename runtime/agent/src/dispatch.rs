@@ -150,8 +150,7 @@ pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame)
         stats.timed =
             least.min(spent).max(1) << 32 | (stats.timed & 0xffff_ffff).wrapping_add(1) & 0xffff_ffff;
     }
-    // SAFETY: we are inside, and leave.
-    unsafe { Context::inside(context) }.store(0, Ordering::Release);
+    // The entry code leaves the context, when it is off the spare stack.
 }
 
 fn lose(stats: &mut SiteStats, loss: Loss) {

@@ -6,7 +6,7 @@
 
 use core::mem::offset_of;
 
-use trocar_abi::hit::{HIT_FRAME, HitFrame};
+use trocar_abi::hit::{ContextHead, HIT_FRAME, HitFrame};
 
 use crate::context::Context;
 
@@ -62,16 +62,23 @@ core::arch::global_asm!(
     "jz 3f",
     "cmp rax, 1",
     "cmova rsp, rax",
-    // A panic in `run` comes back to `recover_hit` with this stack pointer, on top of which lies the frame.
+    // r12: the context, kept by every callee. A panic in `run` comes back to `recover_hit` with this stack pointer, on
+    // top of which lie the context and the frame.
+    "mov r12, rdx",
     "push rbx",
-    "push rbx",
+    "push r12",
     "mov [rdx + {recover}], rsp",
     "mov rdi, rdx",
     "mov rsi, rbx",
     "call {run}",
     ".globl recover_hit",
     "recover_hit:",
+    "pop r12",
     "pop rbx",
+    "mov rsp, rbx",
+    // Only now, back on the thread's own stack, is the context left: a signal handler that came earlier and hit a site
+    // would be given the spare stack from its top, over the frames that this hit still had on it.
+    "mov dword ptr [r12 + {inside}], 0",
     "3:",
     "mov rsp, rbx",
     "movups xmm0, [rsp]",
@@ -129,6 +136,7 @@ core::arch::global_asm!(
     boot = sym crate::boot::boot,
     boot_recover = sym BOOT_RECOVER,
     recover = const offset_of!(Context, recover),
+    inside = const offset_of!(Context, head) + offset_of!(ContextHead, inside),
     done = const offset_of!(trocar_abi::control::Control, done),
 );
 

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 use trocar_abi::shared::{ProbeState, SharedHead};
 
 use crate::boot::Message;
-use crate::context::{Context, current};
+use crate::context::current;
 use crate::entry::BOOT_RECOVER;
 use crate::global::{BOOT_THREAD, CONTROL, agent, booting};
 
@@ -31,10 +31,10 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     agent.close_gates();
     match current() {
         Some(context) => {
-            // SAFETY: the context of this thread, which is inside a hit; `inside` stays 1: the context is never
-            // entered again, because what it was doing is unknown.
+            // SAFETY: the context of this thread, which is inside a hit.
             let sp = unsafe { (*context).recover };
-            retire(context);
+            // The entry code leaves the context. What it was doing is unknown, but closed gates and the disarmed state
+            // keep every later hit out of it, and the host must not wait for it before it takes our pages away.
             // SAFETY: `hit_entry` saved this stack pointer for exactly this; its frame lies on top.
             unsafe { core::arch::asm!("mov rsp, {}", "jmp recover_hit", in(reg) sp, options(noreturn)) }
         }
@@ -43,13 +43,6 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
             core::hint::spin_loop();
         },
     }
-}
-
-/// Leaves the context for good: closed gates and the disarmed state keep every later hit out, and the host must not
-/// wait for it before it takes our pages away.
-fn retire(context: *mut Context) {
-    // SAFETY: one of the agent's contexts.
-    unsafe { Context::inside(context) }.store(0, Ordering::Release);
 }
 
 /// Referred to by the prebuilt `core` and `alloc`; nothing unwinds here.

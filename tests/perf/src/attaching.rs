@@ -43,6 +43,8 @@ pub struct Attaching {
     pub prepare_us: Spread,
     /// Microseconds from the first touch of the target to the last site written.
     pub attach_us: Spread,
+    /// Both together: from the request to the armed probe, with a warm compile cache.
+    pub ready_us: Spread,
     /// Microseconds of each stop of the whole target while attaching, in their order.
     pub stops_us: Vec<Spread>,
     /// Microseconds of the longest stop of each attach.
@@ -97,7 +99,8 @@ fn one_target(attaches: u32, binary: &Binary, threads: usize, doing: Doing) -> R
         program.keep_busy();
     }
     let (mut prepare, mut attach, mut longest, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut stops, mut detach, mut ratios): (Vec<Vec<u64>>, Vec<u64>, Vec<f64>) = Default::default();
+    let (mut ready, mut detach, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stops: Vec<Vec<u64>> = Vec::new();
     for _ in 0..attaches {
         let stop = trocar_inject::bare_stop(id).map_err(|failure| failure.to_string())?;
         let stop = u64::try_from(stop.as_nanos()).unwrap_or(u64::MAX);
@@ -107,6 +110,7 @@ fn one_target(attaches: u32, binary: &Binary, threads: usize, doing: Doing) -> R
         let of_session = probed.session().stops().to_vec();
         let attached = probed.session().attached();
         prepare.push(probed.prepare_ns);
+        ready.push(probed.prepare_ns.saturating_add(attached.attach_ns));
         attach.push(attached.attach_ns);
         longest.push(attached.pause_ns);
         bare.push(stop);
@@ -128,6 +132,7 @@ fn one_target(attaches: u32, binary: &Binary, threads: usize, doing: Doing) -> R
         attaches,
         prepare_us: spread(&prepare),
         attach_us: spread(&attach),
+        ready_us: spread(&ready),
         stops_us: stops.iter().map(|ns| spread(ns)).collect(),
         longest_stop_us: longest,
         bare_stop_us: bare,

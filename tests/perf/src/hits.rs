@@ -58,9 +58,12 @@ fn aim(case: Case) -> Option<f64> {
     match case {
         Case::ClosedGate => Some(5.0),
         Case::Trocar(Probe::Counter) => Some(40.0),
-        Case::Untouched | Case::AfterDetach | Case::Floor(_) | Case::Trocar(_) | Case::Uprobe(_) | Case::Frida(_) => {
-            None
-        }
+        Case::Untouched
+        | Case::AfterDetach
+        | Case::Floor(_)
+        | Case::Trocar(_)
+        | Case::Uprobe(_)
+        | Case::Frida(_) => None,
     }
 }
 
@@ -109,7 +112,12 @@ type Samples = Result<Vec<Sample>, Trouble>;
 ///
 /// # Errors
 /// The target program fails. A row that fails is a row with its reason.
-pub fn measure(options: &Options, binary: &Binary, threads: usize, note: &dyn Fn(&str)) -> Result<Vec<Row>, Trouble> {
+pub fn measure(
+    options: &Options,
+    binary: &Binary,
+    threads: usize,
+    note: &dyn Fn(&str),
+) -> Result<Vec<Row>, Trouble> {
     let mut program = Program::start(binary, threads);
     let cases: Vec<_> = CASES.iter().filter(|(_, what)| options.wants_row(what)).collect();
     let mut samples: Vec<Samples> = cases.iter().map(|_| Ok(Vec::new())).collect();
@@ -123,10 +131,12 @@ pub fn measure(options: &Options, binary: &Binary, threads: usize, note: &dyn Fn
             }
         }
     }
-    let mut rows: Vec<Row> = cases.iter().zip(samples).map(|((c, what), s)| row(*c, what, threads, s)).collect();
+    let mut rows: Vec<Row> =
+        cases.iter().zip(samples).map(|((c, what), s)| row(*c, what, threads, s)).collect();
     let full = rows.iter().find(|r| r.function == Variant::FloorFull.name()).and_then(|r| r.added_min_ns);
     for row in &mut rows {
-        row.times_floor = row.added_min_ns.zip(full).filter(|(_, full)| *full > 0.0).map(|(a, full)| a / full);
+        row.times_floor =
+            row.added_min_ns.zip(full).filter(|(_, full)| *full > 0.0).map(|(a, full)| a / full);
     }
     Ok(rows)
 }
@@ -181,27 +191,23 @@ fn sample(case: Case, options: &Options, binary: &Binary, program: &mut Program)
             Ok(sample)
         }
         Case::Trocar(probe) => ours(program, probe, batches),
-        Case::Uprobe(variant) => peer(Program::start(binary, program.threads()), |program| {
-            let uprobe = Uprobe::start(binary, program, variant)?;
+        // A peer gets a program of its own, so that what it leaves there is not in our figures.
+        Case::Uprobe(variant) => {
+            let mut program = Program::start(binary, program.threads());
+            let uprobe = Uprobe::start(binary, &mut program, variant)?;
             // A batch stays under half a millisecond, else its median measures the scheduler.
-            let (batches, calls) = if variant == Variant::Work { (batches / 5, 25) } else { (batches / 2, 250) };
-            let sample = plain(program, variant, batches, calls)?;
-            Ok(Sample { hits: Some(uprobe.stop(program, variant)?), ..sample })
-        }),
-        Case::Frida(callback) => peer(Program::start(binary, program.threads()), |program| {
+            let (batches, calls) =
+                if variant == Variant::Work { (batches / 5, 25) } else { (batches / 2, 250) };
+            let sample = plain(&mut program, variant, batches, calls)?;
+            Ok(Sample { hits: Some(uprobe.stop(&mut program, variant)?), ..sample })
+        }
+        Case::Frida(callback) => {
+            let mut program = Program::start(binary, program.threads());
             let frida = Frida::start(program.pid(), Variant::Work, callback)?;
-            let sample = plain(program, Variant::Work, batches / 2, CALLS)?;
+            let sample = plain(&mut program, Variant::Work, batches / 2, CALLS)?;
             Ok(Sample { hits: Some(frida.stop()?), ..sample })
-        }),
+        }
     }
-}
-
-/// A peer gets a program of its own, so that what it leaves there is not in our figures.
-fn peer(
-    mut program: Program,
-    measure: impl FnOnce(&mut Program) -> Result<Sample, Trouble>,
-) -> Result<Sample, Trouble> {
-    measure(&mut program)
 }
 
 fn plain(program: &mut Program, variant: Variant, batches: u32, calls: u32) -> Result<Sample, Trouble> {
@@ -246,6 +252,10 @@ fn ours(program: &mut Program, probe: Probe, batches: u32) -> Result<Sample, Tro
     }
     if wrong != 0 {
         return Err(format!("{wrong} batches returned something else than their twins"));
+    }
+    let lost: u64 = counts.losses.values().sum();
+    if probe == Probe::Event && counts.events + lost != made {
+        return Err(format!("{made} events were written, {} read and {lost} lost", counts.events));
     }
     Ok(Sample { runs, hits: Some(counts.hits), losses: counts.losses, events: counts.events })
 }

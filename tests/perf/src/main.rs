@@ -47,7 +47,8 @@ fn run(options: &Options) -> Result<(), Trouble> {
         lines.push(serving::measure(options, &note).map_or_else(|why| absent("redis", why), Line::Redis));
     }
     lines.push(Line::After(Machine::now()));
-    let json = lines.iter().map(|l| serde_json::to_string(l).map(|t| t + "\n")).collect::<Result<String, _>>();
+    let json =
+        lines.iter().map(|l| serde_json::to_string(l).map(|t| t + "\n")).collect::<Result<String, _>>();
     let json = json.map_err(|e| e.to_string())?;
     let path = json_path()?;
     std::fs::write(&path, &json).map_err(|e| format!("{}: {e}", path.display()))?;

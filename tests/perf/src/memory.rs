@@ -29,7 +29,11 @@ impl Resident {
             let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
             line.and_then(|l| l.trim().strip_suffix(" kB")?.parse().ok()).ok_or(format!("{path}: no {name}"))
         };
-        Ok(Self { anonymous_kib: field("RssAnon")?, file_kib: field("RssFile")?, shared_kib: field("RssShmem")? })
+        Ok(Self {
+            anonymous_kib: field("RssAnon")?,
+            file_kib: field("RssFile")?,
+            shared_kib: field("RssShmem")?,
+        })
     }
 
     /// All kinds together.

@@ -25,10 +25,10 @@ pub struct Options {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub attaches: u32,
     /// Pairs of redis-benchmark runs
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub redis_pairs: u32,
     /// Requests of each redis-benchmark run
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1000..))]
     pub redis_requests: u64,
     /// What goes to stdout
     #[arg(short, long, value_enum, default_value_t = Form::Table)]

@@ -50,15 +50,19 @@ pub fn table(lines: &[Line]) -> String {
     text
 }
 
-const HITS: &str = "ADDED TO A CALL, NS        (min: fastest probed batch - fastest twin batch; median: within pairs)
+const HITS: &str =
+    "ADDED TO A CALL, NS        (min: fastest probed batch - fastest twin batch; median: within pairs)
 THREADS  WHAT                                  FUNCTION      MIN   MEDIAN  xFLOOR   AIM         HITS  LOST";
-const ATTACH: &str = "ATTACHING, MICROSECONDS    (least / median / greatest; aim: attach under 50 000, longest stop at most 1.5 bare stops)";
+const ATTACH: &str = "ATTACHING, MICROSECONDS    (least / median / greatest; aim: together under 50 000, longest stop at most 1.5 bare stops)";
 const MEMORY: &str = "MEMORY OF THE TARGET, KIB  (growth; aim: under 1536, agent image under 800 000 bytes)";
 const REDIS: &str = "REDIS, A COUNTER ON processCommand   (aim: within 2 % of none)";
 
 fn of(line: &Line) -> (&'static str, String) {
     match line {
-        Line::Machine(m) => ("MACHINE", format!("{}, {} processors, Linux {}, load {}", m.processor, m.processors, m.kernel, m.load)),
+        Line::Machine(m) => (
+            "MACHINE",
+            format!("{}, {} processors, Linux {}, load {}", m.processor, m.processors, m.kernel, m.load),
+        ),
         Line::After(m) => ("AFTERWARDS", format!("load {}", m.load)),
         Line::Hit(row) => (HITS, hit(row)),
         Line::Attach(a) => (ATTACH, attach(a)),
@@ -74,15 +78,26 @@ fn hit(row: &Row) -> String {
         return format!("{head} {why}");
     }
     let number = |n: Option<f64>, digits: usize| n.map_or_else(|| "-".into(), |n| format!("{n:.digits$}"));
+    let hits = match (row.hits, row.pairs) {
+        (Some(hits), Some(pairs)) if hits != pairs.calls => format!("{hits} of {}", pairs.calls),
+        (Some(hits), _) => hits.to_string(),
+        (None, _) => "-".into(),
+    };
     let lost: Vec<String> = row.losses.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
     format!(
-        "{head} {:>7} {:>8} {:>7} {:>5} {:>12}  {}",
+        "{head} {:>7} {:>8} {:>7} {:>5} {:>10}  {}",
         number(row.added_min_ns, 1),
         number(row.added_median_ns, 1),
         number(row.times_floor, 1),
         number(row.aim_ns, 0),
-        row.hits.map_or_else(|| "-".into(), |n| n.to_string()),
-        if row.hits.is_none() { "-".into() } else if lost.is_empty() { "0".into() } else { lost.join(", ") },
+        hits,
+        if row.hits.is_none() {
+            "-".into()
+        } else if lost.is_empty() {
+            "0".into()
+        } else {
+            lost.join(", ")
+        },
     )
 }
 
@@ -95,13 +110,14 @@ fn attach(a: &Attaching) -> String {
     let stops: Vec<String> = a.stops_us.iter().map(spread).collect();
     format!(
         "{} thread(s) {doing}, {} times
-    prepare {}   attach {}   detach {}
+    prepare {}   attach {}   together {}   detach {}
     stops {}
     longest stop {}   bare stop {}   ratio {:.2} (of the least {:.2}, in pairs {:.2})",
         a.threads,
         a.attaches,
         spread(&a.prepare_us),
         spread(&a.attach_us),
+        spread(&a.ready_us),
         spread(&a.detach_us),
         stops.join("   then "),
         spread(&a.longest_stop_us),
@@ -114,7 +130,13 @@ fn attach(a: &Attaching) -> String {
 
 fn memory(m: &Memory) -> String {
     let parts = |r: &crate::memory::Resident| {
-        format!("{} ({} anonymous, {} file, {} shared)", r.total_kib(), r.anonymous_kib, r.file_kib, r.shared_kib)
+        format!(
+            "{} ({} anonymous, {} file, {} shared)",
+            r.total_kib(),
+            r.anonymous_kib,
+            r.file_kib,
+            r.shared_kib
+        )
     };
     format!(
         "{} thread(s), {}; agent image {} bytes
@@ -130,9 +152,27 @@ fn memory(m: &Memory) -> String {
 
 fn redis(r: &Serving) -> String {
     format!(
-        "{} pairs of {} GET and as many SET: {:.0} requests/s with, {:.0} without, ratio {:.3} (quartiles {:.3} to {:.3})
-    runs without a probe differ among themselves by {:.3} to {:.3} (quartiles)
+        "{} pairs of {} GET and as many SET
+    requests a second {:.0} with, {:.0} without   ratio {:.3} (quartiles {:.3} to {:.3})
+    runs without a probe, each beside the one before, differ by {:.3} to {:.3} (quartiles)
+    processor time of a command {:.0} ns with, {:.0} ns without   ratio {:.3} (quartiles {:.3} to {:.3})
     commands counted {}, by redis {}, lost {}",
-        r.pairs, r.requests, r.probed_rps, r.bare_rps, r.ratio, r.ratio_low, r.ratio_high, r.noise_low, r.noise_high, r.hits, r.commands, r.lost,
+        r.pairs,
+        r.requests,
+        r.probed_rps,
+        r.bare_rps,
+        r.ratio,
+        r.ratio_low,
+        r.ratio_high,
+        r.noise_low,
+        r.noise_high,
+        r.probed_cpu_ns,
+        r.bare_cpu_ns,
+        r.cpu_ratio,
+        r.cpu_ratio_low,
+        r.cpu_ratio_high,
+        r.hits,
+        r.commands,
+        r.lost,
     )
 }

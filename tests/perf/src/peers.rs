@@ -132,7 +132,9 @@ impl Frida {
                     drop(from.read_to_string(&mut text));
                 }
                 let last = text.lines().last().unwrap_or_default();
-                Err(format!("absent: {python}: {last} (TROCAR_BENCH_PYTHON names a python with the module frida)"))
+                Err(format!(
+                    "absent: {python}: {last} (TROCAR_BENCH_PYTHON names a python with the module frida)"
+                ))
             }
         }
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use trocar_session::reply::Receipt;
 use trocar_session::reply::Reply;
-use trocar_target::Failure;
 use trocar_session::{Prepared, Request, RequestedPoint, Session, Turn};
+use trocar_target::Failure;
 
 use crate::Trouble;
 use crate::probes::Probe;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use tempfile::TempDir;
 use trocar_test_support::Target;
@@ -26,7 +25,8 @@ impl Binary {
     /// # Errors
     /// There is no compiler, or it fails.
     pub fn build() -> Result<Self, Trouble> {
-        let folder = TempDir::with_prefix("trocar-bench-").map_err(|e| format!("no temporary folder: {e}"))?;
+        let folder =
+            TempDir::with_prefix("trocar-bench-").map_err(|e| format!("no temporary folder: {e}"))?;
         let (source, path) = (folder.path().join("target.c"), folder.path().join("bench-target"));
         std::fs::write(&source, SOURCE).map_err(|e| format!("{}: {e}", source.display()))?;
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());

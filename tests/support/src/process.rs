@@ -93,6 +93,13 @@ pub fn status(pid: u32, field: &str) -> String {
     field_of(&read(&format!("/proc/{pid}/status")), field)
 }
 
+/// A mask of signals without the two that libc keeps for itself (32 and 33): it begins to catch them when the program
+/// makes its first thread, which is none of our doing.
+fn without_libc_signals(mask: &str) -> String {
+    let bits = u64::from_str_radix(mask, 16).unwrap_or(0);
+    format!("{:016x}", bits & !(0b11 << 31))
+}
+
 /// Threads of a process.
 ///
 /// # Panics
@@ -101,6 +108,13 @@ pub fn status(pid: u32, field: &str) -> String {
 pub fn threads(pid: u32) -> BTreeSet<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
     entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether a thread blocks all signals that can be blocked, as libc has it while a thread is being made.
+#[must_use]
+pub fn thread_blocks_everything(pid: u32, tid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+    text.lines().any(|l| l.starts_with("SigBlk:") && l.ends_with("fffffffffffbfeff"))
 }
 
 /// Resident memory in KiB.
@@ -155,7 +169,7 @@ impl Snapshot {
         Self {
             pid,
             mappings: kinds,
-            process: ["SigCgt", "SigIgn", "Seccomp"].map(|f| status(pid, f)).to_vec(),
+            process: ["SigCgt", "SigIgn", "Seccomp"].map(|f| without_libc_signals(&status(pid, f))).to_vec(),
             blocked: blocked.collect(),
             descriptors: descriptors.collect(),
         }

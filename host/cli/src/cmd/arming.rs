@@ -48,7 +48,7 @@ pub(crate) struct Arming {
     /// Linear memory of each instance, for example 64K or 2MiB [default: what the probe asks for, else 1088 KiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     memory: Option<u64>,
-    /// The probe's time to live: then it is switched off, whatever happens to this command [default: 1h]
+    /// The probe's time to live: then it is taken out and the command ends [default: 1h]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     ttl: Option<Duration>,
     #[command(flatten)]

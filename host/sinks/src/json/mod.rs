@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use trocar_session::reply::Reply;
-use trocar_target::failure::Failure;
+use trocar_target::Failure;
 
 use crate::clock::{self, Clock};
 use crate::{Sink, escape};

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use trocar_session::reply::{Reply, Value};
-use trocar_target::failure::{Failure, FailureKind};
+use trocar_target::{Failure, FailureKind};
 
 use super::JsonSink;
 use crate::Sink;

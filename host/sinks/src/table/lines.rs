@@ -1,7 +1,7 @@
 //! Replies that are a line or a few: attached, events, log lines, changes of state, receipt, exit, failure.
 
 use trocar_session::reply::{Attached, Event, Exited, LogLine, Receipt, StateChange, Value};
-use trocar_target::failure::Failure;
+use trocar_target::Failure;
 
 use super::grid::{Align, Grid};
 use super::line::{Line, Tone};

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use trocar_session::reply::{MapRows, Reply};
-use trocar_target::failure::Failure;
+use trocar_target::Failure;
 
 use crate::Sink;
 use crate::clock::{self, Clock};

@@ -1,0 +1,91 @@
+//! The benchmark measures what it says: variants agree, every call is counted, nothing is left. No figure is judged.
+//!
+//! - `variants`: the target program alone
+//! - `figures`: small runs of each part, through the session API
+
+use clap::Parser;
+use trocar_perf::options::{Options, Part};
+use trocar_perf::output::{Line, table};
+use trocar_perf::program::{Binary, Program, Variant};
+use trocar_perf::{attaching, hits};
+
+const QUIET: &dyn Fn(&str) = &|_| {};
+
+fn options(words: &[&str]) -> Options {
+    let small = ["bench", "--rounds", "1", "--batches", "5", "--attaches", "1"];
+    Options::parse_from(small.iter().chain(words))
+}
+
+#[test]
+fn all_variants_of_the_function_return_the_same() {
+    let binary = Binary::build().unwrap();
+    for threads in [1, 2] {
+        let mut program = Program::start(&binary, threads);
+        let all =
+            [Variant::Work, Variant::WorkPush, Variant::WorkNop5, Variant::FloorBare, Variant::FloorFull];
+        for variant in all {
+            let pairs = program.run(variant, 3, 100).unwrap();
+            assert_eq!((pairs.pairs, pairs.wrong), (3 * threads as u64, 0), "{variant:?}");
+            assert_eq!(pairs.calls, (300 + 64) * threads as u64, "{variant:?}");
+        }
+    }
+}
+
+#[test]
+fn a_busy_program_still_answers() {
+    let binary = Binary::build().unwrap();
+    let mut program = Program::start(&binary, 2);
+    program.keep_busy();
+    assert_eq!(program.run(Variant::Work, 2, 10).unwrap().wrong, 0);
+    assert!(program.is_original(Variant::Work));
+}
+
+#[test]
+fn every_row_of_ours_counts_every_call() {
+    let binary = Binary::build().unwrap();
+    let options = options(&[
+        "--row", "probe", "--row", "counter", "--row", "update", "--row", "read", "--row", "event",
+    ]);
+    let rows: Vec<_> =
+        [1, 2].iter().flat_map(|n| hits::measure(&options, &binary, *n, QUIET).unwrap()).collect();
+    let ours = rows.iter().filter(|r| !r.what.starts_with("Frida"));
+    for row in ours.clone() {
+        assert_eq!(row.absent, None, "{row:?}");
+        let pairs = row.pairs.unwrap();
+        assert_eq!(pairs.wrong, 0, "{row:?}");
+        if !(row.what.starts_with("nothing") || row.what.starts_with("closed")) {
+            // The call before the timed ones is counted too.
+            assert!(row.hits.unwrap() > pairs.calls, "{row:?}");
+            assert!(row.losses.is_empty(), "the reader keeps up: {row:?}");
+        }
+        let events = if row.what.starts_with("event") { row.hits.unwrap() } else { 0 };
+        assert_eq!(row.events, events, "{row:?}");
+    }
+    assert_eq!(ours.count(), 2 * 8);
+}
+
+#[test]
+fn attaching_is_measured_beside_a_bare_stop() {
+    let binary = Binary::build().unwrap();
+    let options = options(&["--only", "attach"]);
+    assert!(options.wants(Part::Attach) && !options.wants(Part::Redis));
+    let all = attaching::measure(&options, &binary, QUIET).unwrap();
+    assert_eq!(all.len(), 4);
+    for one in &all {
+        assert!(!one.stops_us.is_empty(), "{one:?}");
+        let all_stops = one.stops_us.iter().map(|s| s.max).fold(0.0, f64::max);
+        assert!((one.longest_stop_us.max - all_stops).abs() < 1e-9, "{one:?}");
+    }
+    let text = table(&all.into_iter().map(Line::Attach).collect::<Vec<_>>());
+    assert_eq!(text.matches("bare stop").count(), 4 + 1, "{text}");
+}
+
+#[test]
+fn memory_that_came_with_a_probe_goes_with_it() {
+    let binary = Binary::build().unwrap();
+    for one in attaching::memory(&binary, QUIET).unwrap() {
+        assert!(one.attached.total_kib() > 0, "{one:?}");
+        assert!(one.after_hits.total_kib() >= one.attached.total_kib(), "{one:?}");
+        assert!(one.after_detach.shared_kib <= 0, "{one:?}");
+    }
+}
