@@ -30,8 +30,9 @@ Examples:
   trocar load redis-commands -p redis-server        a probe at work
   trocar demo                                       all of it, on a server that comes along
 
-Exit status: 0 done, 1 a bug of trocar, 2 wrong words, 4 nothing could be patched, 5 no such process or it ended,
-7 not permitted by the system, 8 bad probe or quarantined.";
+Exit status:
+  0 done     1 a bug of trocar     2 wrong words     4 nothing could be patched
+  5 no such process, or it ended   7 not permitted   8 bad probe, or it was quarantined";
 
 /// The verbs of this version.
 #[derive(Debug, Subcommand)]

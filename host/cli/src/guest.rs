@@ -18,11 +18,15 @@ const CLANGS: std::ops::RangeInclusive<u32> = 14..=24;
 /// Whether a compiler has a library for probes.
 fn has_core(rustc: &Path) -> bool {
     let mut command = Command::new(rustc);
-    command.args(["--print", "target-libdir", "--target", RUST_TARGET]).stdin(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["--print", "target-libdir", "--target", RUST_TARGET])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
     let Ok(out) = command.output() else { return false };
     let folder = PathBuf::from(String::from_utf8_lossy(&out.stdout).trim());
     let is_core = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
-    out.status.success() && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(is_core)))
+    out.status.success()
+        && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(is_core)))
 }
 
 /// The compiler that cargo uses by itself.
@@ -66,7 +70,11 @@ fn script(arguments: &[&str]) -> Result<PathBuf, Failure> {
 /// There is no compiler for Rust probes.
 pub(crate) fn missing_rust(what: &str) -> Failure {
     let rustup = is_there("rustup");
-    let hint = if rustup { "rustup target add wasm32-unknown-unknown" } else { "sudo apt-get install rustc-web rust-web-src cargo" };
+    let hint = if rustup {
+        "rustup target add wasm32-unknown-unknown"
+    } else {
+        "sudo apt-get install rustc-web rust-web-src cargo"
+    };
     Failure::new(FailureKind::NotPermitted, what).hint(hint)
 }
 

@@ -326,12 +326,10 @@ fn skipped_cells(plan: &AttachPlan, blocks: &[Block]) -> Vec<u64> {
 }
 
 fn open_failure(pid: i32, error: &io::Error) -> Failure {
-    let kind = if error.kind() == io::ErrorKind::NotFound {
-        FailureKind::NoProcess
-    } else {
-        FailureKind::NotPermitted
-    };
-    Failure::new(kind, format!("the memory of process {pid} cannot be opened: {error}"))
+    if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) {
+        return crate::stop::gone(pid);
+    }
+    Failure::new(FailureKind::NotPermitted, format!("the memory of process {pid} cannot be opened: {error}"))
 }
 
 fn shared_failure(error: &io::Error) -> Failure {

@@ -62,8 +62,15 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
             // it goes.
             stops.add(world.release());
             let residue = unmap(job)?;
-            let left = maps(job.pid)?.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
-            return Ok(Gone { restored, residue, mappings_left: left });
+            // By name: where our memory was, the program may have its own by now. What could not be unmapped is residue.
+            let ours =
+                |m: &&Mapping| m.path.as_ref().is_some_and(|p| p.to_string_lossy().contains("memfd:trocar-"));
+            let named = maps(job.pid)?
+                .iter()
+                .filter(ours)
+                .filter(|m| job.ranges.iter().any(|r| overlaps(r, m)))
+                .count();
+            return Ok(Gone { restored, mappings_left: named.max(residue.len()), residue });
         }
         stops.add(world.release());
         if began.elapsed() > QUIET_DEADLINE {

@@ -18,7 +18,7 @@ use crate::ptrace::{self, Event, Registers};
 
 /// How long a stop may take until everything is let go again (DESIGN §4), try by try: a thread that was asleep needs a
 /// turn on a processor before it stops, and a busy machine has none to give at once. Between tries the target runs.
-const DEADLINES_MS: [u64; 12] = [5, 5, 5, 5, 10, 10, 10, 20, 20, 40, 40, 40];
+const DEADLINES_MS: [u64; 20] = [5, 5, 5, 5, 10, 10, 10, 20, 20, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40];
 /// How long the target runs between two tries.
 const BACK_OFF: Duration = Duration::from_millis(3);
 
@@ -124,11 +124,13 @@ impl World {
     /// Stops one thread, to borrow it: one that sleeps in a system call if there is one; the first thread last, because
     /// in most servers it does the work. `usable` says by program counter and stack pointer whether it may be used.
     pub(crate) fn stop_one(pid: pid_t, usable: impl Fn(u64, u64) -> bool) -> Result<Stopped, Failure> {
-        let mut tids = tasks(pid)?;
-        tids.reverse();
-        tids.sort_by_key(|&tid| (sleeping_at(pid, tid).is_none(), tid == pid));
+        let mut last = String::new();
         for deadline in DEADLINES_MS {
-            for &tid in &tids {
+            // Listed anew each time: threads come and go.
+            let mut tids = tasks(pid)?;
+            tids.reverse();
+            tids.sort_by_key(|&tid| (sleeping_at(pid, tid).is_none(), tid == pid));
+            for tid in tids {
                 let mut world = Self { pid, threads: Vec::new(), began: Instant::now(), released: false };
                 match ptrace::seize(tid).and_then(|()| ptrace::interrupt(tid)) {
                     Ok(()) => {}
@@ -138,19 +140,31 @@ impl World {
                     Err(error) => return Err(seize_failure(pid, tid, &error)),
                 }
                 let until = Instant::now() + Duration::from_millis(deadline);
-                if world.wait(&mut vec![(tid, 0)], until, &|_| false).is_ok()
-                    && let Some(thread) = world.threads.pop()
-                {
-                    if thread.registers.is_some() && usable(thread.ip, thread.sp) {
-                        return Ok(thread);
+                match world.wait(&mut vec![(tid, 0)], until, &|_| false) {
+                    Ok(()) => {}
+                    Err(failure) => {
+                        last = failure.message;
+                        continue;
                     }
-                    world.threads.push(thread);
                 }
+                let Some(thread) = world.threads.pop() else {
+                    last = format!("thread {tid} ended");
+                    continue;
+                };
+                if usable(thread.ip, thread.sp) {
+                    return Ok(thread);
+                }
+                last = format!("thread {tid} is in the agent");
+                world.threads.push(thread);
             }
+            if tasks(pid)?.iter().all(|&tid| is_gone(pid, tid)) {
+                return Err(gone(pid));
+            }
+            std::thread::sleep(BACK_OFF);
         }
         Err(Failure::new(
             FailureKind::NothingPatched,
-            format!("no thread of process {pid} could be stopped in time"),
+            format!("no thread of process {pid} could be borrowed: {last}"),
         )
         .hint("the target was let go untouched; try again when the machine is less busy"))
     }
@@ -192,7 +206,9 @@ impl World {
             rounds += 1;
             if rounds > 128 {
                 waiting.retain(|&(tid, _)| match sleeping_at(self.pid, tid) {
-                    Some((sp, ip)) if harmless(ip) => {
+                    // Only one that cannot stop: any other is on its way, and must be seen when it stops, because the
+                    // stop may have ended its call with EINTR.
+                    Some((sp, ip)) if harmless(ip) && cannot_stop(self.pid, tid) => {
                         self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
                         false
                     }
@@ -308,6 +324,12 @@ fn is_gone(pid: pid_t, tid: pid_t) -> bool {
         Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
         Err(_) => true,
     }
+}
+
+/// Whether a thread sleeps so that no stop reaches it: a vfork parent, or one that waits for a disk (state D).
+fn cannot_stop(pid: pid_t, tid: pid_t) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('D'))
 }
 
 /// Stack pointer and program counter of a thread that sleeps in the kernel; `None` while it runs.

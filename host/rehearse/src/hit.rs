@@ -23,7 +23,8 @@ impl<'de> Deserialize<'de> for Word {
             Signed(i64),
             Text(String),
         }
-        let bad = |text: &str| serde::de::Error::custom(format!("{text:?} is no number: write 42 or \"0x2a\""));
+        let bad =
+            |text: &str| serde::de::Error::custom(format!("{text:?} is no number: write 42 or \"0x2a\""));
         match Any::deserialize(from)? {
             Any::Unsigned(n) => Ok(Self(n)),
             Any::Signed(n) => Ok(Self(n.cast_unsigned())),
@@ -87,7 +88,9 @@ pub enum HitError {
     #[error("not a hit: {0}")]
     Json(String),
     /// More arguments than there are registers for them.
-    #[error("{0} arguments are more than the six that registers hold; put the rest into `memory` at $reg.rsp + 8")]
+    #[error(
+        "{0} arguments are more than the six that registers hold; put the rest into `memory` at $reg.rsp + 8"
+    )]
     Arguments(usize),
     /// A register that does not exist.
     #[error("there is no register {0:?}; there are {names}", names = names())]
@@ -131,7 +134,8 @@ impl RecordedHit {
         if self.args.len() > ARGUMENTS.len() {
             return Err(HitError::Arguments(self.args.len()));
         }
-        let mut values: BTreeMap<&str, u64> = ARGUMENTS.into_iter().zip(self.args.iter().map(|w| w.0)).collect();
+        let mut values: BTreeMap<&str, u64> =
+            ARGUMENTS.into_iter().zip(self.args.iter().map(|w| w.0)).collect();
         for (name, value) in &self.regs {
             let known = REGISTERS.iter().find(|r| *r == name);
             values.insert(known.ok_or_else(|| HitError::Register(name.clone()))?, value.0);
@@ -151,7 +155,8 @@ fn bytes(memory: &RecordedMemory) -> Result<(u64, Vec<u8>), HitError> {
     let bytes = match (&memory.hex, &memory.text) {
         (Some(hex), None) => {
             let digit = |c: &u8| char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-            let digits: Option<Vec<u8>> = hex.as_bytes().iter().filter(|c| !c.is_ascii_whitespace()).map(digit).collect();
+            let digits: Option<Vec<u8>> =
+                hex.as_bytes().iter().filter(|c| !c.is_ascii_whitespace()).map(digit).collect();
             let digits = digits.ok_or_else(|| wrong("`hex` holds something that is no hexadecimal digit"))?;
             let (pairs, odd) = digits.as_chunks::<2>();
             if !odd.is_empty() {

@@ -16,5 +16,5 @@ mod replay;
 mod wasi;
 
 pub use hit::{HitError, RecordedHit, RecordedMemory, Word, made_up};
-pub use rehearsal::{HitResult, MapResult, Probe, RehearseError, Rehearsal};
+pub use rehearsal::{HitResult, MapResult, Probe, Rehearsal, RehearseError};
 pub use trocar_sandbox::Outcome;

@@ -97,7 +97,8 @@ impl Rehearsal {
 
         let (specs, maps_bytes) = probe.manifest.map_specs();
         let specs: &'static [MapSpec] = Box::leak(specs.into_boxed_slice());
-        let shared = memory::make(specs, maps_bytes).ok_or_else(|| RehearseError("its maps are too large".into()))?;
+        let shared =
+            memory::make(specs, maps_bytes).ok_or_else(|| RehearseError("its maps are too large".into()))?;
         let collector = Collector::new(shared.view, shared.layout, specs.to_vec(), 1.0)
             .map_err(|e| RehearseError(e.to_string()))?;
         let (params, strings) = pack(probe.params);
@@ -152,7 +153,8 @@ impl Rehearsal {
     pub fn maps(&self) -> Vec<MapResult> {
         let row = |(index, map): (usize, &trocar_package::Map)| {
             let merged = self.collector.map(index)?;
-            let dropped = if let trocar_collect::MergedMap::Hash { dropped, .. } = &merged { *dropped } else { 0 };
+            let dropped =
+                if let trocar_collect::MergedMap::Hash { dropped, .. } = &merged { *dropped } else { 0 };
             let (name, map_type) = (map.name.clone(), map.kind.kind().name());
             Some(MapResult { name, map_type, rows: named_rows(map, &merged), dropped })
         };

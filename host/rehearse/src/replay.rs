@@ -1,7 +1,11 @@
 //! The target of a rehearsal: memory and clock of the hit that is running.
+//!
+//! Memory is mapped by pages, here too: a page of which the hit has any byte can be read whole, and what the hit does
+//! not have of it is zero. So a short text can be read with a long buffer, as in a process.
 
 use std::sync::{Mutex, PoisonError};
 
+use trocar_abi::PAGE;
 use trocar_abi::import::errno::EFAULT;
 use trocar_sandbox::Target;
 
@@ -11,6 +15,15 @@ struct Moment {
     memory: Vec<(u64, Vec<u8>)>,
     time_ns: u64,
     reads: u64,
+}
+
+impl Moment {
+    fn has_page(&self, page: u64) -> bool {
+        self.memory.iter().any(|(start, bytes)| {
+            let last = start.saturating_add((bytes.len() as u64).saturating_sub(1));
+            !bytes.is_empty() && start / PAGE <= page && page <= last / PAGE
+        })
+    }
 }
 
 /// Answers from the hit that was set last.
@@ -33,15 +46,19 @@ impl Target for Replay {
     fn read(&self, address: u64, to: &mut [u8]) -> Result<(), i32> {
         let mut moment = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         moment.reads += 1;
-        for (start, bytes) in &moment.memory {
-            let from = address.checked_sub(*start).and_then(|offset| usize::try_from(offset).ok());
-            let found = from.and_then(|from| bytes.get(from..from.checked_add(to.len())?));
-            if let Some(found) = found {
-                to.copy_from_slice(found);
-                return Ok(());
-            }
+        let Some(last) = address.checked_add(to.len().saturating_sub(1) as u64) else { return Err(EFAULT) };
+        if !(address / PAGE..=last / PAGE).all(|page| moment.has_page(page)) {
+            return Err(EFAULT);
         }
-        Err(EFAULT)
+        to.fill(0);
+        for (start, bytes) in &moment.memory {
+            // The part of `bytes` that lies in the range asked for, and where it goes.
+            let (skip, at) = (address.saturating_sub(*start), start.saturating_sub(address));
+            let from = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)).unwrap_or_default();
+            let into = usize::try_from(at).ok().and_then(|at| to.get_mut(at..)).unwrap_or_default();
+            into.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+        Ok(())
     }
 
     fn time_ns(&self) -> u64 {

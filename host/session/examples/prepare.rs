@@ -15,6 +15,11 @@ fn main() {
         let _ = loaded.analysis(0);
         let analysed = began.elapsed();
         let planned = plan_points(&mut loaded, &points).unwrap_or_else(|e| panic!("{e}"));
-        println!("open {opened:?} analysis {:?} plan {:?} sites {}", analysed - opened, began.elapsed() - analysed, planned.sites.len());
+        println!(
+            "open {opened:?} analysis {:?} plan {:?} sites {}",
+            analysed - opened,
+            began.elapsed() - analysed,
+            planned.sites.len()
+        );
     }
 }

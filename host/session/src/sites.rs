@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use trocar_inject::{RemoteAddress, RemoteMemory};
-use trocar_patch::{SitePlan, foreign_patch};
+use trocar_patch::{SitePlan, foreign_patch, recognise};
 use trocar_symbols::{Point, Resolved};
 use trocar_target::{Failure, FailureKind};
 
@@ -25,9 +25,14 @@ pub struct PlannedSites {
 /// # Errors
 /// A point that is no point, that names nothing, or more than one thing; text that cannot be read.
 pub fn plan_points(loaded: &mut Loaded, points: &[RequestedPoint]) -> Result<PlannedSites, Failure> {
-    let memory = RemoteMemory::open(loaded.process.pid).map_err(|e| {
-        Failure::new(FailureKind::NotPermitted, format!("the target's memory cannot be opened: {e}"))
-    })?;
+    let memory =
+        RemoteMemory::open(loaded.process.pid).map_err(|error| match loaded.process.still_there() {
+            Err(gone) => gone,
+            Ok(()) => Failure::new(
+                FailureKind::NotPermitted,
+                format!("the target's memory cannot be opened: {error}"),
+            ),
+        })?;
     let mut planned = PlannedSites::default();
     // Ordered, and one site for each address: two points may name the same.
     let mut found: BTreeMap<(usize, u64), (Site, SitePlan, Option<String>)> = BTreeMap::new();
@@ -126,6 +131,10 @@ fn plan_place(
     let live = memory.bytes(RemoteAddress(at), plan.original.len()).map_err(|e| {
         Failure::new(FailureKind::NoProcess, format!("the text at {at:#x} cannot be read: {e}"))
     })?;
+    if let Some(site) = our_trampoline(memory, at, &live) {
+        let detail = format!("site {site} of another trocar session is here, or of one that was killed");
+        return Ok(Err(refused(point, &address, "already_probed", &detail)));
+    }
     if let Some(refusal) = foreign_patch(at, &plan.original, &live) {
         return Ok(Err(refused(point, &address, refusal.reason.name(), &refusal.detail)));
     }
@@ -140,4 +149,15 @@ fn plan_place(
         rung: plan.rung.name().to_owned(),
     };
     Ok(Ok((site, plan)))
+}
+
+/// The site's index in its session, if the jump that lies at the address leads to a trampoline of ours.
+fn our_trampoline(memory: &RemoteMemory, at: u64, live: &[u8]) -> Option<u32> {
+    /// Bytes that are always enough to recognise one.
+    const TRAMPOLINE: usize = 200;
+    const JUMP: u8 = 0xe9;
+    let (&opcode, rest) = live.split_first()?;
+    let distance = i32::from_le_bytes(rest.get(..4)?.try_into().ok()?);
+    let to = (opcode == JUMP).then(|| at.wrapping_add(5).wrapping_add_signed(i64::from(distance)))?;
+    recognise(to, &memory.some(RemoteAddress(to), TRAMPOLINE)).map(|r| r.site_index)
 }

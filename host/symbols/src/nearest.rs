@@ -51,8 +51,18 @@ impl Nearest {
     }
 }
 
-/// Edit distance up to `limit`; `None` if greater.
+/// Edit distance up to `limit`; `None` if greater. Two neighbours that changed places are one slip.
 fn distance(a: &[char], b: &[char], limit: usize) -> Option<usize> {
+    let swapped = |i: usize| {
+        let (x, y) = (a.get(i..i + 2)?, b.get(i..i + 2)?);
+        let same = a.get(..i) == b.get(..i) && a.get(i + 2..) == b.get(i + 2..);
+        (same && x.first() == y.last() && x.last() == y.first()).then_some(1)
+    };
+    let first_difference = a.iter().zip(b).position(|(x, y)| x != y);
+    first_difference.and_then(swapped).or_else(|| levenshtein(a, b, limit))
+}
+
+fn levenshtein(a: &[char], b: &[char], limit: usize) -> Option<usize> {
     if a.len().abs_diff(b.len()) > limit {
         return None;
     }

@@ -120,7 +120,7 @@ pub fn foreign_patch(address: u64, file: &[u8], live: &[u8]) -> Option<Refusal> 
     let at = file.iter().zip(live).position(|(f, l)| f != l)?;
     match (at, live) {
         (_, [0xcc, ..]) => {
-            refuse("a breakpoint (int3) is here: another debugger or a kernel uprobe".to_owned())
+            refuse("a breakpoint (int3) of another tool is here: a debugger or a kernel uprobe".to_owned())
         }
         (_, [0xe9, ..]) => {
             refuse("a jump is here that the file does not have: another tool's patch".to_owned())

@@ -69,7 +69,8 @@ impl Build {
 fn project(folder: &Path) -> Result<Project, Failure> {
     let entries = fs::read_dir(folder)
         .map_err(|e| usage(format!("the folder {} cannot be read: {e}", folder.display())))?;
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|p| p.is_file()).collect();
+    let mut files: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|p| p.is_file()).collect();
     files.sort();
     if folder.join("Cargo.toml").is_file() {
         return Ok(Project::Rust);
@@ -119,9 +120,12 @@ fn rust(folder: &Path, out: &mut Out) -> Result<Vec<u8>, Failure> {
         command.env("RUSTC", path);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| guest::missing_rust(&format!("cargo cannot be started: {e}")))?;
+    let mut child =
+        command.spawn().map_err(|e| guest::missing_rust(&format!("cargo cannot be started: {e}")))?;
     let mut module = None;
-    for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(Result::ok) {
+    for line in
+        child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(Result::ok)
+    {
         let Ok(artifact) = serde_json::from_str::<Artifact>(&line) else { continue };
         let wasm = artifact.filenames.into_iter().find(|p| p.extension() == Some(OsStr::new("wasm")));
         if artifact.reason == "compiler-artifact" && wasm.is_some() {
@@ -134,7 +138,8 @@ fn rust(folder: &Path, out: &mut Out) -> Result<Vec<u8>, Failure> {
         return Err(bad_probe("the probe does not compile").hint("read the compiler's messages above"));
     }
     let module = module.ok_or_else(|| {
-        bad_probe("cargo built no module").hint("the crate must be a library with: [lib] crate-type = [\"cdylib\"]")
+        bad_probe("cargo built no module")
+            .hint("the crate must be a library with: [lib] crate-type = [\"cdylib\"]")
     })?;
     read(&module)
 }
@@ -155,7 +160,9 @@ fn c(folder: &Path, files: &[PathBuf], out: &mut Out) -> Result<Vec<u8>, Failure
     }
     command.arg("-I").arg(folder).args(files).arg("-o").arg(&module);
     command.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
-    let status = command.status().map_err(|e| guest::missing_c(&format!("{} cannot be started: {e}", clang.display())))?;
+    let status = command
+        .status()
+        .map_err(|e| guest::missing_c(&format!("{} cannot be started: {e}", clang.display())))?;
     if !status.success() {
         return Err(bad_probe("the probe does not compile").hint("read the compiler's messages above"));
     }
@@ -163,5 +170,6 @@ fn c(folder: &Path, files: &[PathBuf], out: &mut Out) -> Result<Vec<u8>, Failure
 }
 
 fn read(module: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(module).map_err(|e| bad_probe(format!("the compiler's {} cannot be read: {e}", module.display())))
+    fs::read(module)
+        .map_err(|e| bad_probe(format!("the compiler's {} cannot be read: {e}", module.display())))
 }

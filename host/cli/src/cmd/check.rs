@@ -156,7 +156,9 @@ fn grid(verified: &Verified, row: &Row<'_>) -> Grid {
     let price = match (row.ns_per_hit, row.system_calls_per_call) {
         (None, _) => "not measured: a made-up hit traps".to_owned(),
         (Some(ns), 0) => format!("{ns:.0} ns a hit here, without trampoline"),
-        (Some(ns), _) => format!("{ns:.0} ns a hit here, without trampoline and system calls (each about a microsecond)"),
+        (Some(ns), _) => {
+            format!("{ns:.0} ns a hit here, without trampoline and system calls (each about a microsecond)")
+        }
     };
     add(Tone::Plain, "measured", &price);
     for handler in row.handlers.iter().filter(|h| !h.points.is_empty()) {
@@ -168,7 +170,11 @@ fn grid(verified: &Verified, row: &Row<'_>) -> Grid {
             Some(ParamValue::Str(text)) => format!(" = {text:?}"),
             None => ", to be set".into(),
         };
-        add(Tone::Plain, "parameter", &format!("{}: {}{default}  {}", param.name, param.ty.name(), param.about));
+        add(
+            Tone::Plain,
+            "parameter",
+            &format!("{}: {}{default}  {}", param.name, param.ty.name(), param.about),
+        );
     }
     for map in row.maps {
         let key: Vec<&str> = map.key.iter().map(|field| field.name.as_str()).collect();

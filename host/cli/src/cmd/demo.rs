@@ -53,14 +53,19 @@ impl Demo {
     pub(crate) fn run(self, out: &mut Out) -> Outcome {
         let interrupt = Interrupt::listen()?;
         let folder = tempfile::tempdir().map_err(|e| {
-            Failure::new(FailureKind::NotPermitted, format!("no temporary folder: {e}")).hint("set TMPDIR to a folder")
+            Failure::new(FailureKind::NotPermitted, format!("no temporary folder: {e}"))
+                .hint("set TMPDIR to a folder")
         })?;
         out.note("compiling a small server (tests/targets/server.c) …");
         let program = compile(folder.path())?;
         let mut server = Server::start(&program)?;
         let (pid, seconds) = (server.pid, self.time.as_secs_f64());
-        out.note(&format!("it runs as process {pid}, with 7 threads and {LOAD} requests a second; nobody will restart it"));
-        out.note(&format!("$ trocar count -p {pid} {POINT} --by '{BY}' --for {seconds}s        # key: 0 PING, 1 GET, 2 SET"));
+        out.note(&format!(
+            "it runs as process {pid}, with 7 threads and {LOAD} requests a second; nobody will restart it"
+        ));
+        out.note(&format!(
+            "$ trocar count -p {pid} {POINT} --by '{BY}' --for {seconds}s        # key: 0 PING, 1 GET, 2 SET"
+        ));
         let by = trocar_expr::parse(BY).map_err(|e| expression("--by", &e))?;
         let probe = trocar_expr::compile_count(Some(&by), None).map_err(|e| expression("--by", &e))?;
         let request = Request {
@@ -75,20 +80,30 @@ impl Demo {
             strict: false,
         };
         let session = Prepared::new(&request)?.attach()?;
-        let ends = Ends { hits: None, time: Some(self.time), target_ended: FailureKind::NoProcess.exit_status() };
+        let ends =
+            Ends { hits: None, time: Some(self.time), target_ended: FailureKind::NoProcess.exit_status() };
         let status = live::run(vec![session], &ends, &interrupt, out)?;
         match server.ask("stats") {
             Some(answer) => {
                 let count = |name: &str| {
-                    let word = answer.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+                    let word =
+                        answer.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
                     word.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
                 };
                 let (requests, wrong) = (count("requests"), count("wrong"));
-                out.note(&format!("the server served on: {requests} requests since its start, {wrong} wrong answers"));
+                out.note(&format!(
+                    "the server served on: {requests} requests since its start, {wrong} wrong answers"
+                ));
                 if wrong > 0 {
-                    return Err(Failure::new(FailureKind::Bug, format!("the server gave {wrong} wrong answers")).into());
+                    return Err(Failure::new(
+                        FailureKind::Bug,
+                        format!("the server gave {wrong} wrong answers"),
+                    )
+                    .into());
                 }
-                out.note("next: trocar ps, then trocar count -p PID FUNCTION on a process of yours; trocar --help");
+                out.note(
+                    "next: trocar ps, then trocar count -p PID FUNCTION on a process of yours; trocar --help",
+                );
                 Ok(status)
             }
             None => Err(Failure::new(FailureKind::Bug, "the server does not answer any more").into()),
@@ -99,21 +114,26 @@ impl Demo {
 fn compile(folder: &Path) -> Result<std::path::PathBuf, Failure> {
     let source = folder.join("server.c");
     let program = folder.join("server");
-    fs::write(&source, SERVER)
-        .map_err(|e| Failure::new(FailureKind::NotPermitted, format!("{} cannot be written: {e}", source.display())))?;
+    fs::write(&source, SERVER).map_err(|e| {
+        Failure::new(FailureKind::NotPermitted, format!("{} cannot be written: {e}", source.display()))
+    })?;
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let mut command = Command::new(&compiler);
     command.args(["-std=gnu11", "-O2", "-g1", "-pthread", "-o"]).arg(&program).arg(&source);
     let install = "sudo apt-get install gcc libc6-dev (or set CC)";
     let missing = |what: String| Failure::new(FailureKind::NotPermitted, what).hint(install);
     let output = command.stdin(Stdio::null()).output().map_err(|e| {
-        missing(format!("the demonstration needs a C compiler; {} cannot be started: {e}", compiler.display()))
+        missing(format!(
+            "the demonstration needs a C compiler; {} cannot be started: {e}",
+            compiler.display()
+        ))
     })?;
     if output.status.success() {
         return Ok(program);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let first = said.lines().find(|line| line.contains("error")).unwrap_or("it says nothing").trim().to_owned();
+    let first =
+        said.lines().find(|line| line.contains("error")).unwrap_or("it says nothing").trim().to_owned();
     Err(missing(format!("{} cannot compile the server: {first}", compiler.display())))
 }
 
@@ -127,10 +147,14 @@ struct Server {
 
 impl Server {
     fn start(program: &Path) -> Result<Self, Failure> {
-        let failed = |what: String| Failure::new(FailureKind::NotPermitted, format!("the server cannot be started: {what}"));
+        let failed = |what: String| {
+            Failure::new(FailureKind::NotPermitted, format!("the server cannot be started: {what}"))
+        };
         let mut command = Command::new(program);
         command.args(["--self-load", LOAD, "--control"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| failed(e.to_string()).hint("is the folder for temporary files mounted noexec? set TMPDIR"))?;
+        let mut child = command.spawn().map_err(|e| {
+            failed(e.to_string()).hint("is the folder for temporary files mounted noexec? set TMPDIR")
+        })?;
         let (commands, answers) = (child.stdin.take(), child.stdout.take());
         let pid = i32::try_from(child.id()).map_err(|e| failed(e.to_string()))?;
         let answers = BufReader::new(answers.ok_or_else(|| failed("it has no output".into()))?);

@@ -65,11 +65,24 @@ fn finding(what: &'static str, state: State, detail: impl Into<String>, fix: Opt
 impl Doctor {
     /// Runs it.
     pub(crate) fn run(self, out: &mut Out) -> Outcome {
-        let findings =
-            [machine(), kernel(), tracing(), others(), filters(), priority(), memory_files(), thread_pointer(), cache()];
+        let findings = [
+            machine(),
+            kernel(),
+            tracing(),
+            others(),
+            filters(),
+            priority(),
+            memory_files(),
+            thread_pointer(),
+            cache(),
+        ];
         let compilers = [rust(), c(), wat()];
-        let mut grid =
-            Grid::new(&[("WHAT", Align::Left), ("STATE", Align::Left), ("DETAIL", Align::Left), ("FIX", Align::Left)]);
+        let mut grid = Grid::new(&[
+            ("WHAT", Align::Left),
+            ("STATE", Align::Left),
+            ("DETAIL", Align::Left),
+            ("FIX", Align::Left),
+        ]);
         let mut fatal = false;
         for found in findings.iter().chain(&compilers) {
             fatal |= found.state == State::Fatal;
@@ -95,7 +108,12 @@ impl Doctor {
 fn machine() -> Finding {
     match std::env::consts::ARCH {
         "x86_64" => finding("machine", State::Works, "x86_64", None),
-        other => finding("machine", State::Fatal, format!("{other}; processes of x86_64 only"), Some("use an x86-64 machine")),
+        other => finding(
+            "machine",
+            State::Fatal,
+            format!("{other}; processes of x86_64 only"),
+            Some("use an x86-64 machine"),
+        ),
     }
 }
 
@@ -107,13 +125,20 @@ fn kernel() -> Finding {
         return finding("kernel", State::Works, release, None);
     }
     let (major, minor) = KERNEL;
-    finding("kernel", State::Fatal, format!("{release}; {major}.{minor} is the oldest that will do"), Some("boot a newer kernel"))
+    finding(
+        "kernel",
+        State::Fatal,
+        format!("{release}; {major}.{minor} is the oldest that will do"),
+        Some("boot a newer kernel"),
+    )
 }
 
 /// Tracing a child, as `demo` and `-- COMMAND` do: the least that can be permitted.
 fn tracing() -> Finding {
     match Started::start(&["/bin/true".into()]) {
-        Ok(_) => finding("trace a child", State::Works, "a command can be started with probes in place", None),
+        Ok(_) => {
+            finding("trace a child", State::Works, "a command can be started with probes in place", None)
+        }
         Err(failure) => finding(
             "trace a child",
             State::Fatal,
@@ -127,12 +152,23 @@ fn tracing() -> Finding {
 fn others() -> Finding {
     let all = has_capability(Capability::SysPtrace);
     let scope = ptrace_scope();
-    let scope_text = scope.map_or_else(|| "the kernel has no yama".to_owned(), |n| format!("kernel.yama.ptrace_scope is {n}"));
+    let scope_text = scope
+        .map_or_else(|| "the kernel has no yama".to_owned(), |n| format!("kernel.yama.ptrace_scope is {n}"));
     let (state, detail, fix) = match (scope, all) {
-        (Some(3), _) => (State::Limited, "nobody may trace", Some("set kernel.yama.ptrace_scope=1 in /etc/sysctl.d and reboot")),
+        (Some(3), _) => (
+            State::Limited,
+            "nobody may trace",
+            Some("set kernel.yama.ptrace_scope=1 in /etc/sysctl.d and reboot"),
+        ),
         (_, true) => (State::Works, "processes of every user (CAP_SYS_PTRACE)", None),
-        (Some(0) | None, false) => (State::Limited, "your own processes only", Some("sudo, for those of others")),
-        (Some(1), false) => (State::Limited, "only commands that trocar starts", Some("sudo sysctl kernel.yama.ptrace_scope=0, or sudo trocar …")),
+        (Some(0) | None, false) => {
+            (State::Limited, "your own processes only", Some("sudo, for those of others"))
+        }
+        (Some(1), false) => (
+            State::Limited,
+            "only commands that trocar starts",
+            Some("sudo sysctl kernel.yama.ptrace_scope=0, or sudo trocar …"),
+        ),
         (Some(_), false) => (State::Limited, "only with CAP_SYS_PTRACE", Some("sudo trocar …")),
     };
     finding("trace others", state, format!("{detail}; {scope_text}"), fix)
@@ -145,7 +181,12 @@ fn filters() -> Finding {
         return finding("seccomp filters", State::Works, "the kernel has none", None);
     }
     if has_capability(Capability::SysAdmin) {
-        return finding("seccomp filters", State::Works, "can be suspended while attaching (CAP_SYS_ADMIN)", None);
+        return finding(
+            "seccomp filters",
+            State::Works,
+            "can be suspended while attaching (CAP_SYS_ADMIN)",
+            None,
+        );
     }
     let detail = "a process with a filter is probed only if a thread of it has none";
     finding("seccomp filters", State::Limited, detail, Some("sudo trocar …"))
@@ -172,7 +213,12 @@ fn memory_files() -> Finding {
             Some("sudo sysctl vm.memfd_noexec=1"),
         ),
         (Ok(_), _) => finding("memory files", State::Works, "memfd with seals", None),
-        (Err(error), _) => finding("memory files", State::Fatal, format!("memfd_create: {error}"), Some("a kernel with CONFIG_MEMFD_CREATE, a seccomp profile that allows it")),
+        (Err(error), _) => finding(
+            "memory files",
+            State::Fatal,
+            format!("memfd_create: {error}"),
+            Some("a kernel with CONFIG_MEMFD_CREATE, a seccomp profile that allows it"),
+        ),
     }
 }
 
@@ -191,7 +237,8 @@ fn thread_pointer() -> Finding {
 
 fn cache() -> Finding {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let folder = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).map(|p| p.join("trocar"));
+    let folder =
+        set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).map(|p| p.join("trocar"));
     let Some(folder) = folder else {
         let detail = "neither HOME nor XDG_CACHE_HOME is set: each probe is compiled anew";
         return finding("compile cache", State::Limited, detail, Some("set HOME"));
@@ -216,14 +263,24 @@ fn first_line(command: &str) -> String {
 
 fn rust() -> Finding {
     if guest::has_rust() {
-        return finding("probes in Rust", State::Works, format!("{}, target {}", first_line("rustc"), guest::RUST_TARGET), None);
+        return finding(
+            "probes in Rust",
+            State::Works,
+            format!("{}, target {}", first_line("rustc"), guest::RUST_TARGET),
+            None,
+        );
     }
     if fs::exists("/usr/lib/rustlib/src/rust/library/Cargo.lock").unwrap_or(false) {
         let detail = "from Debian's sources; the first `trocar build` makes the library (about 90 s)";
         return finding("probes in Rust", State::Works, detail, None);
     }
     let missing = guest::missing_rust("");
-    finding("probes in Rust", State::Missing, format!("no library for {}", guest::RUST_TARGET), missing.hint.as_deref())
+    finding(
+        "probes in Rust",
+        State::Missing,
+        format!("no library for {}", guest::RUST_TARGET),
+        missing.hint.as_deref(),
+    )
 }
 
 fn c() -> Finding {

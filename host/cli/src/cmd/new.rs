@@ -76,7 +76,10 @@ impl New {
 fn name(path: &Path) -> Result<&str, Failure> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > 64 || !name.chars().all(good) || !name.starts_with(|c: char| c.is_ascii_alphabetic())
+    if name.is_empty()
+        || name.len() > 64
+        || !name.chars().all(good)
+        || !name.starts_with(|c: char| c.is_ascii_alphabetic())
     {
         let shown = path.display().to_string().escape_debug().to_string();
         return Err(usage(format!("\"{shown}\" cannot be the name of a probe"))

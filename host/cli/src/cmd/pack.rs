@@ -87,7 +87,8 @@ pub(crate) fn read(path: &Path) -> Result<Manifest, Failure> {
 
 fn wrong(path: &Path, error: &ManifestError) -> Failure {
     // Messages of TOML's reader are drawings of several lines; a failure is one sentence.
-    let message = error.to_string().lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+    let message =
+        error.to_string().lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
     bad_probe(format!("{}: {message}", path.display())).hint(error.hint())
 }
 

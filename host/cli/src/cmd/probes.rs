@@ -42,7 +42,8 @@ impl Probes {
             ("WHAT IT DOES", Align::Left),
         ]);
         for probe in BUNDLED {
-            let damaged = |what: String| bad_probe(format!("the bundled probe {} is damaged: {what}", probe.name));
+            let damaged =
+                |what: String| bad_probe(format!("the bundled probe {} is damaged: {what}", probe.name));
             let manifest = Manifest::from_module(probe.wasm).map_err(|e| damaged(e.to_string()))?;
             let manifest = manifest.ok_or_else(|| damaged("it has no manifest".into()))?;
             let points: Vec<&str> =

@@ -33,7 +33,8 @@ Examples:
 
 A hit is a JSON object; everything in it may be left out, numbers may be texts such as \"0x2a\":
   args      integer arguments, at most six           regs      registers by name: {\"rax\":1}
-  memory    what can be read: [{\"address\":…,\"hex\":\"00ff\"}] or \"text\":\"…\" (a NUL follows)
+  memory    what can be read: [{\"address\":…,\"hex\":\"00ff\"}] or \"text\":\"…\" (a NUL follows); the rest
+            of its pages is zero, every other page is unreadable
   tid, site, time_ns, handler                        handler   the export's name
 Made-up hits: arg0 points to 256 pointers to the text `made-up`, arg1 counts from 0, arg2 is a power of two.";
 
@@ -105,7 +106,8 @@ impl Test {
         let memory_bytes = self.memory.or(manifest.limits.memory_bytes).unwrap_or(DEFAULT_MEMORY_BYTES);
         let probe = Probe { wasm: &file.wasm, manifest: &manifest, params: &params, fuel, memory_bytes };
         let mut rehearsal = Rehearsal::new(&probe).map_err(|e| {
-            bad_probe(format!("the probe cannot be run: {e}")).hint(format!("trocar check {}", self.probe.display()))
+            bad_probe(format!("the probe cannot be run: {e}"))
+                .hint(format!("trocar check {}", self.probe.display()))
         })?;
         let recorded = self.recorded(&rehearsal)?;
 
@@ -161,7 +163,8 @@ impl Test {
         match verify_with(&file.wasm, &options) {
             Ok(verified) => Ok(verified.manifest),
             Err(error) if error.reason == Reason::Wasi => {
-                let manifest = Manifest::from_module(&file.wasm).map_err(|e| bad_probe(e.to_string()).hint(e.hint()))?;
+                let manifest =
+                    Manifest::from_module(&file.wasm).map_err(|e| bad_probe(e.to_string()).hint(e.hint()))?;
                 Ok(manifest.unwrap_or_else(|| Manifest::default_for(&file.name)))
             }
             Err(error) => Err(super::check::refusal(&error)),
@@ -176,13 +179,20 @@ impl Test {
                 Some(path) => read(path)?,
             };
             for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                let place = if word.starts_with('@') { format!("{word}:{}", index + 1) } else { "--hit".to_owned() };
+                let place =
+                    if word.starts_with('@') { format!("{word}:{}", index + 1) } else { "--hit".to_owned() };
                 let hit = RecordedHit::from_json(line).map_err(|e| {
-                    usage(format!("{place}: {e}")).hint("for example: --hit '{\"args\":[1,\"0x2a\"]}'; all of it: trocar test --help")
+                    usage(format!("{place}: {e}"))
+                        .hint("for example: --hit '{\"args\":[1,\"0x2a\"]}'; all of it: trocar test --help")
                 })?;
-                if let Some(name) = hit.handler.as_ref().filter(|name| rehearsal.handlers().all(|h| h != *name)) {
+                if let Some(name) =
+                    hit.handler.as_ref().filter(|name| rehearsal.handlers().all(|h| h != *name))
+                {
                     let names: Vec<&str> = rehearsal.handlers().collect();
-                    return Err(usage(format!("{place}: the probe has no handler {name:?}; it has {}", names.join(", "))));
+                    return Err(usage(format!(
+                        "{place}: the probe has no handler {name:?}; it has {}",
+                        names.join(", ")
+                    )));
                 }
                 hits.push(hit);
             }
@@ -206,26 +216,43 @@ impl Sums {
             HitOutcome::Executed => ("executed", None),
             HitOutcome::ConditionFalse => ("condition_false", None),
             HitOutcome::RingFull => ("ring_full", None),
-            HitOutcome::Trapped(trocar_abi::shared::TrapCode::OutOfFuel) => ("out_of_fuel", Some("out of fuel")),
+            HitOutcome::Trapped(trocar_abi::shared::TrapCode::OutOfFuel) => {
+                ("out_of_fuel", Some("out of fuel"))
+            }
             HitOutcome::Trapped(code) => ("trap", Some(code.text())),
         };
         *self.outcomes.entry(outcome).or_default() += 1;
         self.why = why.or(self.why);
         self.most_fuel = self.most_fuel.max(result.fuel);
         self.most_reads = self.most_reads.max(result.reads);
-        HitRow { pid: 0, probe, hit, outcome, why, fuel: result.fuel, reads: result.reads, records: result.records.len() }
+        HitRow {
+            pid: 0,
+            probe,
+            hit,
+            outcome,
+            why,
+            fuel: result.fuel,
+            reads: result.reads,
+            records: result.records.len(),
+        }
     }
 
     /// The last line, and the exit status.
     fn tell(&self, fuel: u64, out: &mut Out) -> Result<u8, Trouble> {
         let parts: Vec<String> = self.outcomes.iter().map(|(name, n)| format!("{n} {name}")).collect();
         let most = self.most_fuel;
-        out.say(&format!("{}; at most {most} of {fuel} fuel, {} reads a hit", parts.join(", "), self.most_reads))?;
+        out.say(&format!(
+            "{}; at most {most} of {fuel} fuel, {} reads a hit",
+            parts.join(", "),
+            self.most_reads
+        ))?;
         match self.why {
             None => Ok(0),
-            Some(why) => Err(bad_probe(format!("a hit was stopped: {why}; in a process the third one quarantines the probe"))
-                .hint("give it more fuel with --fuel, or correct it; each hit is shown above")
-                .into()),
+            Some(why) => Err(bad_probe(format!(
+                "a hit was stopped: {why}; in a process the third one quarantines the probe"
+            ))
+            .hint("give it more fuel with --fuel, or correct it; each hit is shown above")
+            .into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The verifier, refusal by refusal.
+//! The verifier, refusal by refusal; then what it says of cost, and the code that is made, against the engine.
 //!
 //! 1. formats: what is no module
 //! 2. features: each refused one by name, each accepted one
@@ -8,6 +8,8 @@
 //! 6. cost: fuel, system calls, floats, capabilities
 //! 7. generated: the probes of `count` and `log` pass the same gate
 //! 8. hostile: damaged modules
+//! 9. measured: the bound of fuel beside what hits really use (machine: runs them)
+//! 10. precompiled: the code, who loads it, and its cache
 //!
 //! Modules are marked `cfg(test)` so that clippy knows their helpers for test code.
 
@@ -27,6 +29,12 @@ mod hostile;
 mod imports;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod measured;
+#[cfg(test)]
+mod precompiled;
 
 use trocar_compile::{Reason, Verified, VerifyError, verify};
 

@@ -196,8 +196,7 @@ fn every_hit_has_the_whole_fuel() {
         assert_eq!(rig.instance.fuel_left(), 1);
     }
     // Out of fuel once, not for ever.
-    let mut rig =
-        setup(1000).start(&on_hit("(loop $l (br_if $l (i32.wrap_i64 (call $arg (i32.const 0)))))"));
+    let mut rig = setup(1000).start(&on_hit("(loop $l (br_if $l (i32.wrap_i64 (call $arg (i32.const 0)))))"));
     rig.frame.rdi = 1;
     rig.traps(TrapCode::OutOfFuel);
     rig.frame.rdi = 0;

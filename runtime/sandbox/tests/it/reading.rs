@@ -52,7 +52,9 @@ fn a_read_copies_all_bytes_and_no_more() {
 
 #[test]
 fn an_address_that_is_not_readable_is_an_answer() {
-    for (address, len) in [(0, 1), (PAGE_START - 1, 2), (PAGE_END, 1), (u64::MAX, 1), (u64::MAX - 3, 8), (1 << 63, 8)] {
+    for (address, len) in
+        [(0, 1), (PAGE_START - 1, 2), (PAGE_END, 1), (u64::MAX, 1), (u64::MAX - 3, 8), (1 << 63, 8)]
+    {
         for call in ["read", "read_str"] {
             assert_eq!(read(call, address, len, target()).0, EFAULT, "{call} {address:#x} {len}");
         }

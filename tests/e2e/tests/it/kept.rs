@@ -4,7 +4,7 @@
 use trocar_test_support::command::{count, text};
 use trocar_test_support::process::{self, mappings, text_differences};
 use trocar_test_support::scale::scaled;
-use trocar_test_support::{Live, Snapshot, Target};
+use trocar_test_support::{Live, Snapshot, Target, run};
 
 /// Offsets of the instructions of the watched body.
 fn sites(target: &mut Target) -> Vec<String> {
@@ -20,19 +20,21 @@ fn every_instruction_can_be_probed_alone_and_changes_nothing() {
     let calls = scaled(100_000);
     let (mut patched, mut refused) = (0, Vec::new());
     for point in sites(&mut target) {
-        let mut live = Live::start(&["count", "-p", &target.pid().to_string(), &point]);
-        let first = live.until_that("attached", |_| true);
-        let taken = first.get("sites").and_then(|s| s.as_array()).is_some_and(|s| !s.is_empty());
+        let pid = target.pid().to_string();
+        // A point that is refused ends the command with status 4 and its reason; then nothing was touched.
+        let plan = run(&["points", "-p", &pid, &point, "--plan"]);
+        assert!(matches!(plan.status, 0 | 4), "{plan}");
+        if let Some(refusal) = plan.all("refusal").next() {
+            refused.push(format!("{point}: {refusal}"));
+            continue;
+        }
+        let live = Live::attached(&["count", "-p", &pid, &point]);
         // Ends with `changed NAME` and status 1 when anything differs: `done` panics then.
         assert_eq!(target.done(&format!("run {calls} 1")), calls, "{point}");
         let outcome = live.interrupt();
-        if taken {
-            outcome.assert_clean();
-            assert_eq!(outcome.hits(), calls, "{point}: {outcome}");
-            patched += 1;
-        } else {
-            refused.push(format!("{point}: {first}"));
-        }
+        outcome.assert_clean();
+        assert_eq!(outcome.hits(), calls, "{point}: {outcome}");
+        patched += 1;
     }
     assert!(patched > refused.len(), "most instructions can be probed; refused: {refused:#?}");
     assert!(text_differences(target.pid()).is_empty());

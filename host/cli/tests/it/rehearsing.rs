@@ -1,0 +1,125 @@
+//! `trocar test`: outcomes, fuel, maps, events and logs of made-up and recorded hits.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::run::{Said, run};
+
+/// Runs `trocar test` on a probe in WAT.
+fn test(text: &str, args: &[&str]) -> Said {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("p.wat");
+    fs::write(&path, text).unwrap();
+    run(&[&["test", path.to_str().unwrap()], args].concat())
+}
+
+#[test]
+fn made_up_hits_run_and_their_maps_are_shown() {
+    let said = run(&["test", "call-count", "--count", "25"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    let hits = said.all("hit");
+    assert_eq!(hits.len(), 25);
+    assert!(hits.iter().all(|h| h["outcome"] == "executed" && h["fuel"].as_u64() > Some(0)), "{said:?}");
+    assert_eq!(said.one("map")["rows"][0]["value"], 25);
+}
+
+#[test]
+fn a_recorded_hit_gives_arguments_registers_and_memory() {
+    // A client of redis 7.0.15: argc at 72, argv at 80, length of all arguments at 104; see the probe's source.
+    let hit = r#"{"args":["0x5000"],"tid":7,"memory":[
+        {"address":"0x5048","hex":"0500000000000000 0060000000000000 00000000000000000000000000000000 0008000000000000 0000000000000000 0000000000000000 0000000000000000"},
+        {"address":"0x6000","hex":"0070000000000000"},
+        {"address":"0x7000","hex":"00000000 00000000 1370000000000000 04 04 01 4d534554 00 00000000000000000000000000000000000000000000000000000000000000"}]}"#;
+    let said = run(&["test", "redis-commands", "--hit", &hit.replace('\n', ""), "--set", "large_argc=5"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    let maps = said.all("map");
+    let commands = maps.iter().find(|m| m["name"] == "commands").unwrap();
+    assert_eq!(commands["rows"], serde_json::json!([{"key":{"command":"mset"},"value":1}]), "{said:?}");
+    let event = said.one("event");
+    assert_eq!((event["name"].as_str(), event["tid"].as_u64()), (Some("large_command"), Some(7)));
+    assert_eq!(event["fields"]["argc"], 5);
+    assert_eq!(said.one("hit")["reads"], 3);
+}
+
+#[test]
+fn hits_are_read_from_a_file_line_by_line() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("hits.jsonl");
+    fs::write(&path, "{\"args\":[1]}\n\n{\"regs\":{\"rdi\":\"0x2\"}}\n").unwrap();
+    let text = r#"(module (import "trocar" "arg" (func $arg (param i32) (result i64)))
+        (func (export "on_hit") (result i32) (i64.eq (call $arg (i32.const 0)) (i64.const 2))))"#;
+    let said = test(text, &["--hit", &format!("@{}", path.display()), "--count", "2"]);
+    let outcomes: Vec<_> =
+        said.all("hit").iter().map(|h| h["outcome"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(outcomes, ["condition_false", "executed", "condition_false", "executed"], "{said:?}");
+}
+
+#[test]
+fn hits_that_are_none_are_refused_with_their_place() {
+    let probe = r#"(module (func (export "on_hit")))"#;
+    for (hit, word) in [
+        ("{", "not a hit"),
+        (r#"{"argz":[]}"#, "argz"),
+        (r#"{"args":[1,2,3,4,5,6,7]}"#, "six"),
+        (r#"{"args":["ten"]}"#, "no number"),
+        (r#"{"regs":{"eax":1}}"#, "eax"),
+        (r#"{"memory":[{"address":1,"hex":"0"}]}"#, "odd"),
+        (r#"{"memory":[{"address":1,"hex":"zz"}]}"#, "hexadecimal"),
+        (r#"{"memory":[{"address":1}]}"#, "either"),
+        (r#"{"handler":"on_his"}"#, "on_his"),
+    ] {
+        test(probe, &["--hit", hit]).refused(&["--hit", word]);
+    }
+    test(probe, &["--hit", "@/no/such/file"]).refused(&["/no/such/file"]);
+}
+
+#[test]
+fn a_hit_that_is_stopped_ends_with_status_8() {
+    for (body, outcome, why) in [
+        ("(loop (br 0))", "out_of_fuel", "out of fuel"),
+        ("unreachable", "trap", "unreachable"),
+        ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", "trap", "divide by zero"),
+    ] {
+        let said = test(&format!(r#"(module (func (export "on_hit") {body}))"#), &["--count", "2"]);
+        said.failed(8, &[why]);
+        assert!(said.all("hit").iter().all(|h| h["outcome"] == outcome), "{said:?}");
+    }
+}
+
+#[test]
+fn fuel_and_memory_can_be_given() {
+    let text = r#"(module (memory (export "memory") 40) (func (export "on_hit") (local i32)
+        (loop (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 9000))))))"#;
+    test(text, &[]).failed(8, &["40 pages"]);
+    test(text, &["--memory", "4MiB"]).failed(8, &["out of fuel"]);
+    assert_eq!(test(text, &["--memory", "4MiB", "--fuel", "1000000"]).status, 0);
+}
+
+#[test]
+fn wasi_is_there_and_prints_for_people() {
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\08\00\00\00\05\00\00\00hello")
+        (func (export "on_hit") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))))"#;
+    let said = test(text, &["--count", "1"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.stderr.contains("hello") && !said.stdout.contains("hello"), "{said:?}");
+}
+
+#[test]
+fn logs_are_shown_with_their_level() {
+    let text = r#"(module (import "trocar" "log" (func $log (param i32 i32 i32)))
+        (memory (export "memory") 1 1) (data (i32.const 0) "tab\09and \1b[31m")
+        (func (export "on_hit") (call $log (i32.const 1) (i32.const 0) (i32.const 13))))"#;
+    let said = test(text, &["--count", "1"]);
+    let log = said.one("log");
+    assert_eq!(
+        (log["level"].as_str(), log["message"].as_str()),
+        (Some("warn"), Some("tab\tand \x1b[31m")),
+        "{said:?}"
+    );
+    let table = test(text, &["--count", "1", "-o", "table"]);
+    assert!(table.stdout.contains("tab\\tand \\x1b[31m"), "harmless on a terminal: {table:?}");
+}
