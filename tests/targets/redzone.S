@@ -74,35 +74,35 @@ redzone:
         .globl  redzone_body
         .type   redzone_body, @function
 redzone_body:                             # nothing below changes a register, a flag or the red zone
-L0:     .byte   0x0f, 0x1f, 0x44, 0x00, 0x00    # five-byte nop
-L1:     movq    %rax, %rax
-L2:     leaq    redzone_body(%rip), %rdx        # needs its displacement moved
-L3:     movq    24(%r15), %rdx                  # puts rdx back from `out`, which holds the same
-L4:     xchgq   %rbx, %rcx
-L5:     xchgq   %rbx, %rcx
-L6:     leaq    -64(%rsp), %rsp                 # the stack pointer moves, the red zone data stay below it
-L7:     leaq    64(%rsp), %rsp
-L8:     bswapq  %rsi
-L9:     bswapq  %rsi
-L10:    notq    %rdi
-L11:    notq    %rdi
-L12:    jc      L13                             # taken or not, the same place
-L13:    movups  %xmm3, %xmm3
-L14:    jrcxz   L15                             # has no long form
-L15:    movabsq $0x0123456789abcdef, %r9
-L16:    movq    64(%r15), %r9
-L17:    cmovzq  %r10, %r10
-L18:    jmp     L20
-L19:    ud2
-L20:    .byte   0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00    # nine-byte nop
-L21:    nop
-L22:    pxor    %xmm5, %xmm6
-L23:    pxor    %xmm5, %xmm6
-L24:    fxch    %st(3)
-L25:    fxch    %st(3)
-L26:    setc    -129(%rsp)                      # one byte below the red zone: nobody's
-L27:    leaq    (%r13, %r12, 8), %r11
-L28:    movq    80(%r15), %r11
+.L0:     .byte   0x0f, 0x1f, 0x44, 0x00, 0x00    # five-byte nop
+.L1:     movq    %rax, %rax
+.L2:     leaq    redzone_body(%rip), %rdx        # needs its displacement moved
+.L3:     movq    24(%r15), %rdx                  # puts rdx back from `out`, which holds the same
+.L4:     xchgq   %rbx, %rcx
+.L5:     xchgq   %rbx, %rcx
+.L6:     leaq    -64(%rsp), %rsp                 # the stack pointer moves, the red zone data stay below it
+.L7:     leaq    64(%rsp), %rsp
+.L8:     bswapq  %rsi
+.L9:     bswapq  %rsi
+.L10:    notq    %rdi
+.L11:    notq    %rdi
+.L12:    jc      .L13                             # taken or not, the same place
+.L13:    movups  %xmm3, %xmm3
+.L14:    jrcxz   .L15                             # has no long form
+.L15:    movabsq $0x0123456789abcdef, %r9
+.L16:    movq    64(%r15), %r9
+.L17:    cmovzq  %r10, %r10
+.L18:    jmp     .L20
+.L19:    ud2
+.L20:    .byte   0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00    # nine-byte nop
+.L21:    nop
+.L22:    pxor    %xmm5, %xmm6
+.L23:    pxor    %xmm5, %xmm6
+.L24:    fxch    %st(3)
+.L25:    fxch    %st(3)
+.L26:    setc    -129(%rsp)                      # one byte below the red zone: nobody's
+.L27:    leaq    (%r13, %r12, 8), %r11
+.L28:    movq    80(%r15), %r11
         .size   redzone_body, . - redzone_body
 
         # Store what is there now. mov and movups change no flag.
@@ -167,9 +167,9 @@ redzone_after:
         .section .rodata
         .globl  redzone_sites
         .p2align 2
-redzone_sites:                            # ends with -1; L19 is never reached and so not listed
+redzone_sites:                            # ends with -1; .L19 is never reached and so not listed
         .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26, 27, 28
-        .long   L\n - redzone
+        .long   .L\n - redzone
         .endr
         .long   -1
         .section .note.GNU-stack, "", @progbits

@@ -5,14 +5,18 @@
 //! a file that is not exactly what was written is ignored and made anew.
 
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, OptLevel};
 
 /// What the agent's engine is called; a part of every cache key.
 const ENGINE: &str = "wasmtime 48.0.8, settings 1";
+
+/// `O_NOFOLLOW` of Linux on x86-64 (`asm-generic/fcntl.h`).
+const NO_FOLLOW: i32 = 0o400_000;
 
 /// A module's machine code.
 #[derive(Clone, Debug)]
@@ -77,27 +81,33 @@ fn cache_file(wasm: &[u8]) -> Option<PathBuf> {
     Some(cache.join("trocar").join(format!("{name}.cwasm")))
 }
 
-/// The code, if the file belongs to us, nobody else may write it, and its digest is right.
-fn read(path: &PathBuf) -> Option<Vec<u8>> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::symlink_metadata(path).ok()?;
-    let own = fs::metadata("/proc/self").ok()?.uid();
-    if !metadata.is_file() || metadata.uid() != own || metadata.mode() & 0o022 != 0 {
+/// The code, if the file belongs to us, nobody else may write it or its folder, and its digest is right. All is asked of
+/// one open file, so that nothing can be put in its place in between.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let own = |m: &fs::Metadata| m.uid() == rustix::process::geteuid().as_raw() && m.mode() & 0o022 == 0;
+    let folder = fs::symlink_metadata(path.parent()?).ok()?;
+    let mut file = fs::OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    if !folder.is_dir() || !own(&folder) || !metadata.is_file() || !own(&metadata) {
         return None;
     }
-    let mut bytes = fs::read(path).ok()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
     let code_len = bytes.len().checked_sub(32)?;
     let kept = bytes.split_off(code_len);
     (digest(&[&bytes]).as_slice() == kept).then_some(bytes)
 }
 
-fn write(path: &PathBuf, code: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+fn write(path: &Path, code: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let unfinished = path.with_extension(format!("{}.part", std::process::id()));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(NO_FOLLOW)
+        .open(&unfinished)?;
     file.write_all(code)?;
     file.write_all(&digest(&[code]))?;
     drop(file);

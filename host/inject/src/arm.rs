@@ -32,6 +32,7 @@ pub(crate) fn arm(
 ) -> Result<usize, Failure> {
     // Writing a page's own bytes makes our private copy of it now, so that the stop does not wait for that.
     for trampoline in trampolines {
+        unchanged(pid, memory, trampoline)?;
         let at = RemoteAddress(trampoline.site_address);
         memory.write(at, trampoline.undo()).map_err(|e| lost(pid, &e))?;
     }
@@ -62,11 +63,13 @@ pub(crate) fn arm(
             std::thread::sleep(std::time::Duration::from_millis(1));
             continue;
         }
-        let written = write(pid, memory, &mut world, trampolines, &inside)
+        let mut count = 0;
+        let written = write(pid, memory, &mut world, trampolines, &inside, &mut count)
             .and_then(|()| pool.register(memory, &world.threads, &maps))
             .and_then(|()| open(pid, memory, gates, 1));
         if written.is_err() {
-            restore(memory, trampolines);
+            // Only what was written here: what another tool has at the next site is not ours to undo.
+            restore(memory, trampolines.get(..count).unwrap_or(&[]));
         }
         stops.add(world.release());
         written?;
@@ -81,6 +84,7 @@ fn write<'a>(
     world: &mut World,
     trampolines: &[Trampoline],
     inside: &impl Fn(u64) -> Option<&'a Trampoline>,
+    count: &mut usize,
 ) -> Result<(), Failure> {
     for thread in &mut world.threads {
         let Some(mut registers) = thread.registers else { continue };
@@ -95,27 +99,45 @@ fn write<'a>(
         thread.set_registers(registers).map_err(|e| lost(pid, &e))?;
     }
     for trampoline in trampolines {
+        unchanged(pid, memory, trampoline)?;
         let at = RemoteAddress(trampoline.site_address);
-        let live = memory.bytes(at, trampoline.original.len()).map_err(|e| lost(pid, &e))?;
-        if live != trampoline.original {
-            return Err(Failure::new(
-                FailureKind::NothingPatched,
-                format!("the code at {:#x} changed while we were about to patch it", trampoline.site_address),
-            )
-            .hint("another tool patches the same place, or the program patches itself"));
-        }
         memory.write(at, &trampoline.patch).map_err(|e| lost(pid, &e))?;
+        *count += 1;
     }
     Ok(())
 }
 
-/// Puts the original bytes back. Every site is tried; a failure means that the target is gone.
-pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline]) -> bool {
-    let mut all = true;
-    for trampoline in trampolines {
-        all &= memory.write(RemoteAddress(trampoline.site_address), trampoline.undo()).is_ok();
+/// That the text is still what the plan was made for.
+fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Result<(), Failure> {
+    let at = RemoteAddress(trampoline.site_address);
+    let live = memory.bytes(at, trampoline.original.len()).map_err(|e| lost(pid, &e))?;
+    if live == trampoline.original {
+        return Ok(());
     }
-    all
+    Err(Failure::new(
+        FailureKind::NothingPatched,
+        format!("the code at {:#x} changed while we were about to patch it", trampoline.site_address),
+    )
+    .hint("another tool patches the same place, or the program patches itself"))
+}
+
+/// Puts the original bytes back where our jumps are. What is there now and is neither ours nor the original (the module
+/// was unloaded, another tool came) is left alone. Returns the addresses of such sites.
+pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline]) -> Vec<u64> {
+    let mut changed = Vec::new();
+    for trampoline in trampolines {
+        let at = RemoteAddress(trampoline.site_address);
+        let live = memory.some(at, trampoline.patch.len());
+        let restored = if live == trampoline.patch {
+            memory.write(at, trampoline.undo()).is_ok()
+        } else {
+            live == trampoline.undo()
+        };
+        if !restored {
+            changed.push(trampoline.site_address);
+        }
+    }
+    changed
 }
 
 /// Opens (1) or closes (0) every gate.

@@ -42,7 +42,7 @@ pub struct Attachment {
     blocks: Vec<Block>,
     trampolines: Vec<Trampoline>,
     gates: Vec<u64>,
-    clean_pages: Vec<u64>,
+    clean_pages: Vec<(u64, Vec<u8>)>,
     /// Empty unless the target is a Go program.
     skipped_cells: Vec<u64>,
     turned_away: Vec<u64>,
@@ -53,6 +53,7 @@ pub struct Attachment {
     layout: Layout,
     view: SharedView,
     same_namespace: bool,
+    filtered: bool,
     /// Dropped before the mapping that its word lies in.
     keeper: Option<Keeper>,
     _mapping: MmapRaw,
@@ -112,10 +113,13 @@ impl Attachment {
         let memory_max = plan.probe.memory_max;
         let region = Region::new(&image, plan.probe.code.len(), placed.len(), &layout, memory_max);
         let clock = find_clock(&memory, &map_list);
-        let clean_pages = clean_pages(pid, &trampolines);
+        let clean_pages = clean_pages(pid, &memory, &trampolines);
         let hash_before = hash(&memory, &trampolines)?;
         let mut stops = Stops::default();
-        let private = |base: u64, extra: u32| placed.at(plan, base, &region, &layout, clock, extra);
+        let filtered = has_filter(plan)?;
+        let private = |base: u64, extra: u32| {
+            placed.at(plan, base, &region, &layout, clock, extra | target_flags(plan, filtered))
+        };
         let job = Load {
             pid,
             memory: &memory,
@@ -128,6 +132,7 @@ impl Attachment {
             contexts,
             private: &private,
             instruction,
+            filtered,
         };
         let loaded = transaction(|| load::load(&job, &mut stops))?;
         let ranges =
@@ -143,6 +148,7 @@ impl Attachment {
                 contexts: &[],
                 clean_pages: &[],
                 instruction,
+                filtered,
             };
             // The first failure is the one to report.
             let _ = transaction(|| detach(&nothing, &mut Stops::default()));
@@ -170,6 +176,7 @@ impl Attachment {
             layout,
             view,
             same_namespace: plan.process.pid_inside == pid,
+            filtered,
             keeper: Some(keeper),
             _mapping: mapping,
             hash_before,
@@ -260,10 +267,12 @@ impl Attachment {
         let control = RemoteAddress(self.region.start + self.layout_in_region.private);
         let stack = RemoteAddress(self.region.start + self.layout_in_region.stack_top);
         let ours = |ip: u64| self.region.contains(&ip) || self.blocks.iter().any(|b| b.range().contains(&ip));
-        let memory = &self.memory;
+        let (memory, filtered) = (&self.memory, self.filtered);
         let filled = transaction(|| {
             // A thread in our code may be inside its context: another one is borrowed.
-            let thread = World::stop_one(pid, |ip, sp| !ours(ip) && !ours(sp))?;
+            let thread = World::stop_one(pid, filtered, |t| {
+                !ours(t.ip) && !ours(t.sp) && load::borrowable(memory, t)
+            })?;
             let mut borrowed = Borrowed::new(pid, thread, instruction)?;
             let wanted = control.plus(std::mem::offset_of!(Control, contexts_wanted) as u64);
             memory.write(wanted, &more.to_le_bytes()).map_err(|e| lost(pid, &e))?;
@@ -296,6 +305,7 @@ impl Attachment {
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
             instruction: self.instruction,
+            filtered: self.filtered,
         };
         let mut stops = Stops::default();
         let gone = transaction(|| detach(&job, &mut stops))?;
@@ -490,7 +500,7 @@ impl Placed {
         let control = Control {
             magic: MAGIC,
             version: trocar_abi::VERSION,
-            flags: target_flags(plan) | extra,
+            flags: extra,
             pid: plan.process.pid_inside.cast_unsigned(),
             site_count: self.site_count,
             sites,
@@ -525,7 +535,12 @@ impl Placed {
     }
 }
 
-fn target_flags(plan: &AttachPlan) -> u32 {
+/// Whether any thread has a seccomp filter.
+fn has_filter(plan: &AttachPlan) -> Result<bool, Failure> {
+    Ok(plan.process.threads()?.iter().any(|t| t.seccomp != Seccomp::Off))
+}
+
+fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
     let mut bits = 0;
     if plan.go {
         bits |= flags::ALWAYS_SWITCH | flags::GO_ARGUMENTS;
@@ -534,12 +549,12 @@ fn target_flags(plan: &AttachPlan) -> u32 {
         bits |= flags::NEVER_SWITCH;
     }
     // A filter cannot be read here yet, so nothing is asked of the kernel that the program might not ask itself.
-    bits | if plan.process.seccomp == Seccomp::Off { flags::MAY_READ } else { flags::NO_SYSCALLS }
+    bits | if filtered { flags::NO_SYSCALLS } else { flags::MAY_READ }
 }
 
 /// Pages under the sites that are still their file's own: after a detach they are dropped back to it.
 /// Source: `/proc/PID/pagemap`, bit 61 (file page), bit 63 (present); Documentation/admin-guide/mm/pagemap.rst.
-fn clean_pages(pid: i32, trampolines: &[Trampoline]) -> Vec<u64> {
+fn clean_pages(pid: i32, memory: &RemoteMemory, trampolines: &[Trampoline]) -> Vec<(u64, Vec<u8>)> {
     let Ok(file) = File::open(format!("/proc/{pid}/pagemap")) else { return Vec::new() };
     let mut pages: Vec<u64> = trampolines
         .iter()
@@ -555,7 +570,8 @@ fn clean_pages(pid: i32, trampolines: &[Trampoline]) -> Vec<u64> {
         let (present, swapped, of_file) = (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
         read.is_ok() && swapped == 0 && (present == 0 || of_file == 1)
     });
-    pages
+    let len = usize::try_from(PAGE).unwrap_or(0);
+    pages.into_iter().map(|page| (page, memory.some(RemoteAddress(page), len))).collect()
 }
 
 fn hash(memory: &RemoteMemory, trampolines: &[Trampoline]) -> Result<String, Failure> {

@@ -203,7 +203,12 @@ impl Borrowed {
         let failed = |e: io::Error| trouble(pid, "giving a borrowed thread back", &e);
         // After a system call of ours the thread stands at that call's exit, where nothing would restart the program's
         // own call: run into a fresh stop first, with harmless registers.
-        ptrace::set_registers(tid, &Registers { orig_rax: u64::MAX, ..self.original }).map_err(failed)?;
+        let harmless = Registers { orig_rax: u64::MAX, ..self.original };
+        if ptrace::set_registers(tid, &harmless).is_err() {
+            // It still runs code of ours: an error came before it was stopped.
+            self.stop_again()?;
+            ptrace::set_registers(tid, &harmless).map_err(failed)?;
+        }
         ptrace::interrupt(tid).map_err(failed)?;
         ptrace::resume(tid, false).map_err(failed)?;
         self.wait_stopped()?;

@@ -14,6 +14,7 @@ use trocar_target::{Failure, Mapping, maps};
 
 use crate::arm::{open, restore, stack_words};
 use crate::borrow::Borrowed;
+use crate::load::borrowable;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::stop::World;
@@ -31,9 +32,10 @@ pub(crate) struct Detach<'a> {
     pub(crate) ranges: &'a [Range<u64>],
     /// Addresses of the contexts; the word that says "inside" is their first.
     pub(crate) contexts: &'a [u64],
-    /// Text pages that were clean file pages before they were written.
-    pub(crate) clean_pages: &'a [u64],
+    /// Text pages that were clean file pages before they were written, and what was in them.
+    pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
     pub(crate) instruction: RemoteAddress,
+    pub(crate) filtered: bool,
 }
 
 /// What is left.
@@ -48,20 +50,22 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
     open(job.pid, job.memory, job.gates, 0)?;
     let began = Instant::now();
     let ours = |ip: u64| job.ranges.iter().any(|r| r.contains(&ip));
-    let mut restored = false;
+    let mut changed: Option<Vec<u64>> = None;
+    let mut rest = Duration::from_millis(1);
     loop {
         let map_list = maps(job.pid)?;
         let mut world = World::stop(job.pid, None, |ip| !ours(ip))?;
-        if !restored {
-            restored = restore(job.memory, job.trampolines);
-        }
+        let sites = changed.get_or_insert_with(|| restore(job.memory, job.trampolines));
+        let sites: Vec<String> =
+            sites.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
+        let restored = sites.is_empty();
         move_out(job, &mut world);
         let busy = in_use(job, &world, &map_list, ours);
         if busy.is_empty() {
             // The text is restored and nobody is in our memory, so nobody can come back to it: the others may run while
             // it goes.
             stops.add(world.release());
-            let residue = unmap(job)?;
+            let mut residue = unmap(job)?;
             // By name: where our memory was, the program may have its own by now. What could not be unmapped is residue.
             let ours =
                 |m: &&Mapping| m.path.as_ref().is_some_and(|p| p.to_string_lossy().contains("memfd:trocar-"));
@@ -70,14 +74,22 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
                 .filter(ours)
                 .filter(|m| job.ranges.iter().any(|r| overlaps(r, m)))
                 .count();
-            return Ok(Gone { restored, mappings_left: named.max(residue.len()), residue });
+            let mappings_left = named.max(residue.len());
+            residue.extend(sites);
+            return Ok(Gone { restored, mappings_left, residue });
         }
         stops.add(world.release());
         if began.elapsed() > QUIET_DEADLINE {
             let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
-            return Ok(Gone { restored, residue: busy, mappings_left: left });
+            return Ok(Gone {
+                restored,
+                residue: busy.into_iter().chain(sites).collect(),
+                mappings_left: left,
+            });
         }
-        std::thread::sleep(Duration::from_millis(1));
+        // Each look stops the target: further and further apart.
+        std::thread::sleep(rest);
+        rest = (rest * 2).min(Duration::from_millis(200));
     }
 }
 
@@ -132,7 +144,7 @@ fn returns_to_us(words: &[u64], ours: impl Fn(u64) -> bool) -> bool {
 
 /// Unmaps our memory and drops restored pages back to their file.
 fn unmap(job: &Detach<'_>) -> Result<Vec<String>, Failure> {
-    let thread = World::stop_one(job.pid, |_, _| true)?;
+    let thread = World::stop_one(job.pid, job.filtered, |t| borrowable(job.memory, t))?;
     let mut borrowed = Borrowed::new(job.pid, thread, job.instruction)?;
     let mut residue = Vec::new();
     for range in job.ranges {
@@ -142,7 +154,12 @@ fn unmap(job: &Detach<'_>) -> Result<Vec<String>, Failure> {
             residue.push(format!("mapping at {:#x}: {}", range.start, failure.message));
         }
     }
-    for &page in job.clean_pages {
+    for (page, before) in job.clean_pages {
+        // Not if anything is different now: another session's jump, a debugger's breakpoint, another module.
+        if job.memory.some(RemoteAddress(*page), before.len()) != *before {
+            continue;
+        }
+        let page = *page;
         let advice = libc::MADV_DONTNEED as u64;
         if let Err(failure) = borrowed.system_call(libc::SYS_madvise, [page, PAGE, advice, 0, 0, 0]) {
             residue.push(format!("private copy of the text page at {page:#x}: {}", failure.message));

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use libc::pid_t;
 use trocar_abi::control::{Control, MAGIC, Op, flags};
@@ -23,7 +23,7 @@ use crate::ptrace::Registers;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;
 use crate::server::Server;
-use crate::stop::World;
+use crate::stop::{Stopped, World};
 
 /// What is to be loaded.
 pub(crate) struct Load<'a> {
@@ -42,6 +42,8 @@ pub(crate) struct Load<'a> {
     pub(crate) private: &'a (dyn Fn(u64, u32) -> Vec<u8> + Sync),
     /// Address of a `syscall` instruction.
     pub(crate) instruction: RemoteAddress,
+    /// Some thread has a seccomp filter.
+    pub(crate) filtered: bool,
 }
 
 /// What was loaded.
@@ -74,7 +76,7 @@ const NO_FILE: u64 = u64::MAX;
 
 /// Loads and boots. On failure everything that was mapped is unmapped again.
 pub(crate) fn load(load: &Load<'_>, stops: &mut Stops) -> Result<Loaded, Failure> {
-    let thread = World::stop_one(load.pid, |_, _| true)?;
+    let thread = World::stop_one(load.pid, load.filtered, |t| borrowable(load.memory, t))?;
     let mut borrowed = Borrowed::new(load.pid, thread, load.instruction)?;
     let mut mapped: Vec<Range<u64>> = Vec::new();
     let result = put(load, &mut borrowed, &mut mapped, stops);
@@ -130,6 +132,7 @@ fn map(
     let base = server.call(libc::SYS_mmap, [0, region.len, RW, ANONYMOUS, NO_FILE, 0])?;
     mapped.push(base..base + region.len);
     let scratch = base + region.private;
+    refuse_forbidden_ticks(load, server, scratch)?;
     let names = b"trocar-code\0trocar-shared\0";
     load.memory.write(RemoteAddress(scratch), names).map_err(|e| lost(load.pid, &e))?;
 
@@ -175,6 +178,34 @@ fn map_files(
     Ok((code, shared))
 }
 
+/// Whether a thread may be taken away from where it is: not in the middle of a restartable sequence, which would then run
+/// on as if it had not been interrupted (rseq(2); `struct rseq_cs` in `linux/rseq.h`).
+pub(crate) fn borrowable(memory: &RemoteMemory, thread: &Stopped) -> bool {
+    let area = crate::ptrace::rseq_area(thread.tid);
+    if area == 0 {
+        return true;
+    }
+    let word = |at: u64| memory.word(RemoteAddress(at)).unwrap_or(0);
+    let section = word(area.wrapping_add(8));
+    let (start, len) = (word(section.wrapping_add(8)), word(section.wrapping_add(16)));
+    section == 0 || !(start..start.saturating_add(len)).contains(&thread.ip)
+}
+
+/// A thread whose reading of the time-stamp counter faults (PR_SET_TSC) would die of our timing of hits.
+fn refuse_forbidden_ticks(load: &Load<'_>, server: &mut Server<'_>, scratch: u64) -> Result<(), Failure> {
+    const FAULTS: u32 = 2; // PR_TSC_SIGSEGV
+    server.call(libc::SYS_prctl, [libc::PR_GET_TSC as u64, scratch, 0, 0, 0, 0])?;
+    let mut answer = [0; 4];
+    load.memory.read(RemoteAddress(scratch), &mut answer).map_err(|e| lost(load.pid, &e))?;
+    if u32::from_le_bytes(answer) == FAULTS {
+        return Err(Failure::new(
+            FailureKind::NothingPatched,
+            format!("process {} forbids itself to read the time-stamp counter (PR_SET_TSC)", load.pid),
+        ));
+    }
+    Ok(())
+}
+
 /// Whether `fs:0` may stand for the thread pointer: it does where it holds it in every thread.
 fn thread_pointer_flags(load: &Load<'_>, world: &World, own: &Registers) -> Result<u32, Failure> {
     let mut pointers = world.threads.iter().filter_map(|t| t.registers).chain([*own]).map(|r| r.fs_base);
@@ -215,6 +246,11 @@ fn memory_file(
     })?;
     let opened =
         OpenOptions::new().read(true).write(true).open(format!("/proc/{tid}/fd/{fd}")).and_then(|file| {
+            // A file of ours is new and nameless. Whatever else the target's number leads to (a program that shares the
+            // memory could forge it) must not be touched with our rights.
+            if file.metadata()?.len() != 0 || file.metadata()?.nlink() != 0 || !can_be_sealed(&file) {
+                return Err(io::Error::other("the descriptor is not the memory file that was made"));
+            }
             file.set_len(len)?;
             seal(&file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
             Ok(file)
@@ -243,6 +279,12 @@ fn fill(load: &Load<'_>, base: u64, code: &File, flags: u32) -> Result<(), Failu
     let data = load.image.data_at(base + load.region.text)?;
     load.memory.write(RemoteAddress(base + load.region.data), &data).map_err(gone)?;
     load.memory.write(RemoteAddress(base + load.region.private), &(load.private)(base, flags)).map_err(gone)
+}
+
+#[expect(unsafe_code, reason = "seals have no safe interface in std")]
+fn can_be_sealed(file: &File) -> bool {
+    // SAFETY: a request on a descriptor of ours, without an argument. Only memory files answer it.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) >= 0 }
 }
 
 #[expect(unsafe_code, reason = "sealing a file has no safe interface in std")]

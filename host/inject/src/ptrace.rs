@@ -31,9 +31,11 @@ fn check(result: c_long) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Attaches without stopping.
-pub(crate) fn seize(tid: pid_t) -> io::Result<()> {
-    let options = libc::PTRACE_O_TRACESYSGOOD as usize;
+/// Attaches without stopping. `unfiltered`: while it lasts, the tracee's seccomp filters do not apply, so that system
+/// calls of ours in it cannot make them kill the program; needs CAP_SYS_ADMIN.
+pub(crate) fn seize(tid: pid_t, unfiltered: bool) -> io::Result<()> {
+    let suspend = if unfiltered { libc::PTRACE_O_SUSPEND_SECCOMP } else { 0 };
+    let options = (libc::PTRACE_O_TRACESYSGOOD | suspend) as usize;
     // SAFETY: takes numbers only.
     check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0usize, options) })
 }
@@ -101,6 +103,17 @@ pub(crate) fn signal_mask(tid: pid_t) -> io::Result<u64> {
 pub(crate) fn set_signal_mask(tid: pid_t, mask: u64) -> io::Result<()> {
     // SAFETY: the kernel reads a mask of eight bytes.
     check(unsafe { libc::ptrace(libc::PTRACE_SETSIGMASK, tid, 8usize, &raw const mask) })
+}
+
+/// Address of the thread's restartable-sequence area, zero if it has none (Linux 5.13; older kernels: as if none).
+pub(crate) fn rseq_area(tid: pid_t) -> u64 {
+    const GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+    let mut answer = [0u64; 3]; // struct ptrace_rseq_configuration: its first word is the address
+    // SAFETY: the kernel writes at most the 24 bytes that it is told there are.
+    let size =
+        unsafe { libc::ptrace(GET_RSEQ_CONFIGURATION, tid, size_of_val(&answer), answer.as_mut_ptr()) };
+    let [address, ..] = answer;
+    if size > 0 { address } else { 0 }
 }
 
 /// What happened to the tracee, if anything has. Never blocks.

@@ -37,6 +37,8 @@ const RESTARTED: [u64; 21] = [
     426, // io_uring_enter
 ];
 const EINTR: i64 = -4;
+/// The kernel's own "start again unless a handler ran" (`linux/errno.h`).
+const ERESTARTNOHAND: i64 = -514;
 
 /// A thread of the target in a stop.
 #[derive(Clone, Debug)]
@@ -47,8 +49,10 @@ pub(crate) struct Stopped {
     /// Program counter and stack pointer, also of a thread that sleeps.
     pub(crate) ip: u64,
     pub(crate) sp: u64,
-    /// A signal that was about to be delivered.
+    /// A signal that was about to be delivered in this stop.
     held: i32,
+    /// A signal that came while the thread was borrowed.
+    again: i32,
 }
 
 /// The whole process, stopped. Dropping it lets everything go.
@@ -95,7 +99,7 @@ impl World {
                 if known || borrowed == Some(tid) {
                     continue;
                 }
-                match ptrace::seize(tid).and_then(|()| ptrace::interrupt(tid)) {
+                match ptrace::seize(tid, false).and_then(|()| ptrace::interrupt(tid)) {
                     Ok(()) => {
                         waiting.push((tid, 0));
                         fresh += 1;
@@ -123,7 +127,13 @@ impl World {
 
     /// Stops one thread, to borrow it: one that sleeps in a system call if there is one; the first thread last, because
     /// in most servers it does the work. `usable` says by program counter and stack pointer whether it may be used.
-    pub(crate) fn stop_one(pid: pid_t, usable: impl Fn(u64, u64) -> bool) -> Result<Stopped, Failure> {
+    ///
+    /// `filtered`: some thread has a seccomp filter, which is suspended for the one that is borrowed.
+    pub(crate) fn stop_one(
+        pid: pid_t,
+        filtered: bool,
+        usable: impl Fn(&Stopped) -> bool,
+    ) -> Result<Stopped, Failure> {
         let mut last = String::new();
         for deadline in DEADLINES_MS {
             // Listed anew each time: threads come and go.
@@ -132,11 +142,12 @@ impl World {
             tids.sort_by_key(|&tid| (sleeping_at(pid, tid).is_none(), tid == pid));
             for tid in tids {
                 let mut world = Self { pid, threads: Vec::new(), began: Instant::now(), released: false };
-                match ptrace::seize(tid).and_then(|()| ptrace::interrupt(tid)) {
+                match ptrace::seize(tid, filtered).and_then(|()| ptrace::interrupt(tid)) {
                     Ok(()) => {}
                     Err(_) if is_gone(pid, tid) => continue,
                     // Seized in an earlier round and still on its way to its stop.
                     Err(error) if error.raw_os_error() == Some(libc::EPERM) && own_tracee(pid, tid) => {}
+                    Err(error) if filtered => return Err(filter_failure(pid, &error)),
                     Err(error) => return Err(seize_failure(pid, tid, &error)),
                 }
                 let until = Instant::now() + Duration::from_millis(deadline);
@@ -151,10 +162,11 @@ impl World {
                     last = format!("thread {tid} ended");
                     continue;
                 };
-                if usable(thread.ip, thread.sp) {
+                // A signal in delivery is delivered by letting it go, not by borrowing.
+                if thread.held == 0 && usable(&thread) {
                     return Ok(thread);
                 }
-                last = format!("thread {tid} is in the agent");
+                last = format!("thread {tid} is at a place where it cannot be borrowed");
                 world.threads.push(thread);
             }
             if tasks(pid)?.iter().all(|&tid| is_gone(pid, tid)) {
@@ -185,7 +197,14 @@ impl World {
                     let held = if let Event::Signal(signal) = event { signal } else { 0 };
                     // No registers: killed while it was stopped, so nothing of it runs any more.
                     if let Ok(r) = ptrace::registers(tid) {
-                        self.threads.push(Stopped { tid, registers: Some(r), ip: r.rip, sp: r.rsp, held });
+                        self.threads.push(Stopped {
+                            tid,
+                            registers: Some(r),
+                            ip: r.rip,
+                            sp: r.rsp,
+                            held,
+                            again: 0,
+                        });
                     }
                     false
                 }
@@ -209,7 +228,7 @@ impl World {
                     // Only one that cannot stop: any other is on its way, and must be seen when it stops, because the
                     // stop may have ended its call with EINTR.
                     Some((sp, ip)) if harmless(ip) && cannot_stop(self.pid, tid) => {
-                        self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
+                        self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0, again: 0 });
                         false
                     }
                     _ => true,
@@ -261,55 +280,47 @@ impl Stopped {
         Ok(())
     }
 
-    /// Notes a signal that came while the thread was ours; it is delivered when the thread is let go.
+    /// Notes a signal that came while the thread was ours; it is sent again when the thread is let go (a detach delivers
+    /// one only from the stop in which it came).
     pub(crate) fn hold(&mut self, signal: i32) {
-        if signal != 0 {
-            self.held = signal;
-        }
+        self.again = signal;
     }
 
     /// Lets the thread go with the registers that it has, the signal that was held back, and the call that our stop
     /// interrupted started again.
     pub(crate) fn let_go(&mut self, pid: pid_t) {
         if let Some(registers) = self.registers.as_mut()
-            && interrupted_by_us(pid, self.tid, registers)
+            && registers.rax.cast_signed() == EINTR
+            && RESTARTED.contains(&registers.orig_rax)
         {
-            registers.rip = registers.rip.wrapping_sub(2); // `syscall` is two bytes
-            registers.rax = registers.orig_rax;
-            registers.orig_rax = u64::MAX;
+            // Told so, the kernel itself starts the call again, unless a handler runs first: then it is EINTR after all.
+            registers.rax = ERESTARTNOHAND.cast_unsigned();
             // If this fails the thread is gone, and with it the reason to do it.
             let _ = ptrace::set_registers(self.tid, registers);
         }
         // A thread that sleeps cannot be detached now: the kernel does it when this tracer thread ends.
         let _ = ptrace::detach(self.tid, self.held);
+        if self.again != 0 {
+            send_again(pid, self.tid, self.again);
+        }
     }
 }
 
-fn interrupted_by_us(pid: pid_t, tid: pid_t, registers: &Registers) -> bool {
-    registers.rax.cast_signed() == EINTR
-        && RESTARTED.contains(&registers.orig_rax)
-        && !signal_pending(pid, tid)
-}
-
-/// Whether a signal that is not blocked waits for the thread. Unknown counts as yes: then nothing is changed.
-fn signal_pending(pid: pid_t, tid: pid_t) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")) else { return true };
-    let mask = |name: &str| {
-        let line = status.lines().find(|l| l.starts_with(name))?;
-        u64::from_str_radix(line.get(name.len()..)?.trim(), 16).ok()
-    };
-    match (mask("SigPnd:"), mask("ShdPnd:"), mask("SigBlk:")) {
-        (Some(own), Some(shared), Some(blocked)) => (own | shared) & !blocked != 0,
-        _ => true,
-    }
+#[expect(unsafe_code, reason = "a signal for one thread has no interface in std")]
+fn send_again(pid: pid_t, tid: pid_t, signal: i32) {
+    // SAFETY: takes numbers. Failure means that the thread is gone.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
 }
 
 /// Lets others run between two looks: this thread may have real-time priority, and a yield would give way to its equals
 /// only, while the thread that it waits for needs this very processor.
 pub(crate) fn pause(rounds: u32) {
-    const SPINS: u32 = 32;
-    const REST: Duration = Duration::from_micros(5);
-    if rounds < SPINS { std::hint::spin_loop() } else { std::thread::sleep(REST) }
+    match rounds {
+        0..32 => std::hint::spin_loop(),
+        32..200 => std::thread::sleep(Duration::from_micros(5)),
+        // It has not come for a while: the processors are busy, and our looking must not take what it needs.
+        _ => std::thread::sleep(Duration::from_micros(200)),
+    }
 }
 
 /// Threads of a process.
@@ -359,6 +370,16 @@ fn tracer_of(pid: pid_t, tid: pid_t) -> pid_t {
         .unwrap_or(0)
 }
 
+fn filter_failure(pid: pid_t, error: &io::Error) -> Failure {
+    Failure::new(
+        FailureKind::NothingPatched,
+        format!(
+            "process {pid} has a seccomp filter, and it cannot be suspended for our own system calls: {error}"
+        ),
+    )
+    .hint("run as root (CAP_SYS_ADMIN, and no filter on trocar itself); nothing was touched")
+}
+
 fn seize_failure(pid: pid_t, tid: pid_t, error: &io::Error) -> Failure {
     let tracer = tracer_of(pid, tid);
     if tracer != 0 {
@@ -370,7 +391,7 @@ fn seize_failure(pid: pid_t, tid: pid_t, error: &io::Error) -> Failure {
         .hint("detach that tool first; a process can have one tracer at a time");
     }
     Failure::new(FailureKind::NotPermitted, format!("process {pid} may not be traced: {error}"))
-        .hint("run as root, or grant the capability: sudo setcap cap_sys_ptrace+ep $(command -v trocar)")
+        .hint("run as root, or as the user of that process where the system allows it: trocar doctor")
 }
 
 pub(crate) fn gone(pid: pid_t) -> Failure {

@@ -59,6 +59,10 @@ impl Pool {
         layout: Layout,
         control: &Control,
     ) -> Result<Self, Failure> {
+        let expected = layout.contexts.saturating_mul(4).next_power_of_two();
+        if control.table_len != expected {
+            return Err(Failure::new(FailureKind::Bug, "the control block is not as the agent leaves it"));
+        }
         let mut pool = Self {
             pid,
             view,
@@ -146,7 +150,8 @@ impl Pool {
     ) -> Result<(), Failure> {
         let field = |offset: usize| RemoteAddress(context + offset as u64);
         memory
-            .write_word(field(offset_of!(ContextHead, stack_low)), low)
+            .write_word(field(offset_of!(ContextHead, stack_high)), 0) // no range while it changes
+            .and_then(|()| memory.write_word(field(offset_of!(ContextHead, stack_low)), low))
             .and_then(|()| memory.write_word(field(offset_of!(ContextHead, stack_high)), high))
             .map_err(|e| lost(self.pid, &e))
     }

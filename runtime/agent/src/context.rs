@@ -68,6 +68,9 @@ const _: () = assert!(offset_of!(ThreadSlot, key) == 0 && offset_of!(ThreadSlot,
 #[inline]
 pub(crate) fn find(thread_pointer: u64) -> Option<*mut Context> {
     let agent = agent();
+    if thread_pointer <= RESERVED {
+        return None; // a thread without a thread pointer; and the two values that are no key
+    }
     let mut i = first_slot(thread_pointer, agent.table_len.max(1));
     for _ in 0..agent.table_len {
         let (key, context) = slot(i);

@@ -17,6 +17,13 @@ core::arch::global_asm!(
     "push rbp",
     "mov rbp, rsp",
     "pushfq",
+    // A program may ask for alignment checks (AC); compiled code would fault on its own unaligned accesses. The saved
+    // flags bring it back.
+    "test dword ptr [rsp], 0x40000",
+    "jz 5f",
+    "push 0x202",
+    "popfq",
+    "5:",
     "push rax",
     "push rdx",
     "push rsi",

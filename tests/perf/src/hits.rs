@@ -84,7 +84,9 @@ pub struct Row {
     pub times_floor: Option<f64>,
     /// All of the target's figures.
     pub pairs: Option<Pairs>,
-    /// Hits that were counted, beside `pairs.calls`; `None` where nobody counts.
+    /// Calls that were made while somebody counted, those to warm up included; `None` where nobody counts.
+    pub calls: Option<u64>,
+    /// Hits that were counted.
     pub hits: Option<u64>,
     /// Losses by reason.
     pub losses: BTreeMap<&'static str, u64>,
@@ -100,6 +102,7 @@ pub struct Row {
 #[derive(Clone, Debug, Default)]
 struct Sample {
     runs: Vec<Pairs>,
+    calls: Option<u64>,
     hits: Option<u64>,
     losses: BTreeMap<&'static str, u64>,
     events: u64,
@@ -162,7 +165,8 @@ fn row(case: Case, what: &'static str, threads: usize, samples: Samples) -> Row 
         added_min_ns: pairs.map(|p| p.added_min()),
         added_median_ns: pairs.map(|p| p.added_median),
         times_floor: None,
-        hits: samples.iter().map(|s| s.hits).sum(),
+        calls: pairs.and(samples.iter().map(|s| s.calls).sum()),
+        hits: pairs.and(samples.iter().map(|s| s.hits).sum()),
         losses,
         events: samples.iter().map(|s| s.events).sum(),
         aim_ns: aim(case),
@@ -199,15 +203,20 @@ fn sample(case: Case, options: &Options, binary: &Binary, program: &mut Program)
             let (batches, calls) =
                 if variant == Variant::Work { (batches / 5, 25) } else { (batches / 2, 250) };
             let sample = plain(&mut program, variant, batches, calls)?;
-            Ok(Sample { hits: Some(uprobe.stop(&mut program, variant)?), ..sample })
+            Ok(counted(sample, uprobe.stop(&mut program, variant)?))
         }
         Case::Frida(callback) => {
             let mut program = Program::start(binary, program.threads());
             let frida = Frida::start(program.pid(), Variant::Work, callback)?;
             let sample = plain(&mut program, Variant::Work, batches / 2, CALLS)?;
-            Ok(Sample { hits: Some(frida.stop()?), ..sample })
+            Ok(counted(sample, frida.stop()?))
         }
     }
+}
+
+/// What a peer counted over a sample.
+fn counted(sample: Sample, hits: u64) -> Sample {
+    Sample { calls: Some(sample.runs.iter().map(|r| r.calls).sum()), hits: Some(hits), ..sample }
 }
 
 fn plain(program: &mut Program, variant: Variant, batches: u32, calls: u32) -> Result<Sample, Trouble> {
@@ -257,5 +266,11 @@ fn ours(program: &mut Program, probe: Probe, batches: u32) -> Result<Sample, Tro
     if probe == Probe::Event && counts.events + lost != made {
         return Err(format!("{made} events were written, {} read and {lost} lost", counts.events));
     }
-    Ok(Sample { runs, hits: Some(counts.hits), losses: counts.losses, events: counts.events })
+    Ok(Sample {
+        runs,
+        calls: Some(made),
+        hits: Some(counts.hits),
+        losses: counts.losses,
+        events: counts.events,
+    })
 }

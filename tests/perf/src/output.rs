@@ -78,8 +78,8 @@ fn hit(row: &Row) -> String {
         return format!("{head} {why}");
     }
     let number = |n: Option<f64>, digits: usize| n.map_or_else(|| "-".into(), |n| format!("{n:.digits$}"));
-    let hits = match (row.hits, row.pairs) {
-        (Some(hits), Some(pairs)) if hits != pairs.calls => format!("{hits} of {}", pairs.calls),
+    let hits = match (row.hits, row.calls) {
+        (Some(hits), Some(calls)) if hits != calls => format!("{hits} of {calls}"),
         (Some(hits), _) => hits.to_string(),
         (None, _) => "-".into(),
     };

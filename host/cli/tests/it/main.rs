@@ -6,6 +6,7 @@
 //! - `making`: `new`, `build`, `pack`, `check`
 //! - `rehearsing`: `test`
 //! - `help`: the manual pages, as golden files
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 mod bad_probes;
 mod help;

@@ -55,7 +55,8 @@ fn the_code_is_loaded_by_an_engine_with_the_sandboxs_configuration() {
 #[test]
 fn an_engine_with_another_configuration_refuses_it() {
     let code = code(TEMPTING);
-    let changes: [(&str, fn(&mut Config)); 4] = [
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 4] = [
         ("no fuel", |c| {
             c.consume_fuel(false);
         }),

@@ -1,5 +1,6 @@
 //! Rehearsals: the sandbox and the collector together, outside any target. The command around them is tested in
 //! `host/cli`.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use trocar_collect::{Decoded, NamedRow};
 use trocar_package::{Manifest, ParamValue};

@@ -103,7 +103,7 @@ fn an_endless_loop_is_stopped() {
 }
 
 /// A handler that does nothing but this call, and the bytes that the call is charged for.
-fn one_call(name: &str) -> (String, u64) {
+pub fn one_call(name: &str) -> (String, u64) {
     const LEN: u32 = 44;
     let range = format!("(i32.const 0) (i32.const {LEN})");
     let (arguments, bytes) = match name {

@@ -9,10 +9,13 @@
 //! - `fuel`: what each thing costs, and where exactly it runs out
 //! - `traps`: each trap, by its code, and the instance after it
 //! - `life`: start functions, handlers, what is kept between hits
+//! - `allocations`: a hit takes no memory, and a trap keeps none
 //! - `config`: which features are on
 //!
 //! Modules are marked `cfg(test)` so that clippy knows their helpers for test code.
 
+#[cfg(test)]
+mod allocations;
 #[cfg(test)]
 mod config;
 #[cfg(test)]

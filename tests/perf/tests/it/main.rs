@@ -64,8 +64,9 @@ fn every_row_of_ours_counts_every_call() {
         let pairs = row.pairs.unwrap();
         assert_eq!(pairs.wrong, 0, "{row:?}");
         if !(row.what.starts_with("nothing") || row.what.starts_with("closed")) {
-            // The call before the timed ones is counted too.
+            // The batch before the timed ones is counted too.
             assert!(row.hits.unwrap() > pairs.calls, "{row:?}");
+            assert_eq!(row.hits, row.calls, "{row:?}");
             assert!(row.losses.is_empty(), "the reader keeps up: {row:?}");
         }
         let events = if row.what.starts_with("event") { row.hits.unwrap() } else { 0 };
