@@ -14,7 +14,7 @@ use trocar_target::{Failure, FailureKind};
 
 use crate::memory::RemoteAddress;
 use crate::ptrace::{self, Event, Registers};
-use crate::stop::{Stopped, gone, pause};
+use crate::stop::{Stopped, gone, is_gone, pause};
 
 /// How long one system call or one operation of the agent may take before the thread is given back.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -236,6 +236,7 @@ impl Borrowed {
                 None if Instant::now() > until => {
                     return Err(Failure::new(FailureKind::Bug, "a borrowed thread did not stop"));
                 }
+                None if rounds > 128 && is_gone(self.pid, self.thread.tid) => return Err(gone(self.pid)),
                 None => pause(rounds),
             }
         }

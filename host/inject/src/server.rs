@@ -12,6 +12,7 @@ use trocar_target::{Failure, FailureKind};
 use crate::borrow::Borrowed;
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::stop::{gone, is_gone, pause};
 
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -85,7 +86,10 @@ impl<'a> Server<'a> {
         let mut rounds = 0;
         while self.memory.word(self.mailbox.plus(8)).map_err(|e| lost(pid, &e))? != self.requests {
             self.borrowed.look_after("a system call")?;
-            crate::stop::pause(rounds);
+            if rounds > 128 && is_gone(pid, self.borrowed.tid()) {
+                return Err(gone(pid));
+            }
+            pause(rounds);
             rounds += 1;
             if Instant::now() > until {
                 return Err(Failure::new(

@@ -224,6 +224,7 @@ impl World {
             }
             rounds += 1;
             if rounds > 128 {
+                waiting.retain(|&(tid, _)| !is_gone(self.pid, tid));
                 waiting.retain(|&(tid, _)| match sleeping_at(self.pid, tid) {
                     // Only one that cannot stop: any other is on its way, and must be seen when it stops, because the
                     // stop may have ended its call with EINTR.
@@ -330,7 +331,8 @@ pub(crate) fn tasks(pid: pid_t) -> Result<Vec<pid_t>, Failure> {
     if tids.is_empty() { Err(gone(pid)) } else { Ok(tids) }
 }
 
-fn is_gone(pid: pid_t, tid: pid_t) -> bool {
+/// Whether a thread has ended. A first thread that ended before the others is reported by no wait; this tells it.
+pub(crate) fn is_gone(pid: pid_t, tid: pid_t) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")) {
         Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
         Err(_) => true,
