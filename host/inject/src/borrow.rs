@@ -175,6 +175,9 @@ impl Borrowed {
                     format!("{what} in process {} took too long", self.pid),
                 ));
             }
+            if rounds > 128 && is_gone(self.pid, self.thread.tid) {
+                return Err(gone(self.pid));
+            }
             pause(rounds);
         }
         Ok(())
