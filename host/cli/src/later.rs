@@ -7,7 +7,7 @@ use trocar_target::Failure;
 use crate::trouble::usage;
 
 /// Verbs of later versions, and what does the nearest thing now.
-const VERBS: [(&str, &str); 27] = [
+const VERBS: [(&str, &str); 29] = [
     ("lines", "name an instruction: NAME+0xOFFSET; list functions: trocar points -p PID '*NAME*'"),
     ("vars", "read arguments raw, for example: trocar count -p PID POINT --by '$arg0'"),
     (
@@ -36,14 +36,15 @@ const VERBS: [(&str, &str); 27] = [
     ("approve", "see what a probe could do: trocar check PROBE.wasm"),
     ("audit", "keep the JSON lines: trocar load … -o json"),
     ("assert", "count the hits that break it: trocar count -p PID POINT --if '!(EXPR)' --for 60s"),
+    ("login", "there is no marketplace in this version"),
+    ("logout", "there is no marketplace in this version"),
     ("mcp", "call the commands themselves, with -o json"),
     ("daemon", "a foreground command needs no daemon: trocar count, trocar load"),
 ];
 
 /// Why a verb of the contract cannot be run; `None` if the contract has no such verb.
 pub(crate) fn verb(word: &str) -> Option<Failure> {
-    let login = [("login", VERBS[18].1), ("logout", VERBS[18].1)];
-    let (verb, instead) = VERBS.iter().chain(&login).find(|(verb, _)| *verb == word)?;
+    let (verb, instead) = VERBS.iter().find(|(verb, _)| *verb == word)?;
     Some(usage(format!("`trocar {verb}` is not in this version")).hint(*instead))
 }
 

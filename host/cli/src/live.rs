@@ -10,7 +10,6 @@ use trocar_session::reply::{Receipt, Reply};
 use trocar_session::{Session, Turn};
 use trocar_target::Failure;
 
-use crate::cmd::arming::attached;
 use crate::interrupt::Interrupt;
 use crate::out::Out;
 use crate::trouble::{Broken, Outcome};
@@ -117,6 +116,11 @@ impl Run<'_> {
             Err(failure) => self.failed(failure),
         }
     }
+}
+
+/// Says what was attached.
+fn attached(session: &Session) -> Reply {
+    Reply::Attached(session.attached().clone())
 }
 
 /// Runs the sessions until something ends them, and gives the exit status.

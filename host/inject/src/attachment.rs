@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use memmap2::MmapRaw;
 use sha2::{Digest, Sha256};
-use trocar_abi::control::{Control, MAGIC, Op, Probe, Site, flags, site_flags};
+use trocar_abi::control::{Control, MAGIC, Op};
 use trocar_abi::shared::{Layout, SharedHead};
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Placement, Template, Trampoline};
 use trocar_ring::SharedView;
-use trocar_target::{Failure, FailureKind, Seccomp, free_gap_near, maps};
+use trocar_target::{Failure, FailureKind, free_gap_near, maps};
 
 use crate::arm::arm;
 use crate::borrow::Borrowed;
@@ -22,8 +22,8 @@ use crate::image::{AGENT_IMAGE, Image};
 use crate::keeper::Keeper;
 use crate::load::{self, Load, find_clock, find_syscall, lost};
 use crate::memory::{RemoteAddress, RemoteMemory};
-use crate::plain::{bytes_of, bytes_of_all};
-use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX};
+use crate::placed::{Placed, has_filter, skips_red_zone, target_flags};
+use crate::region::{Block, ENTRY_CELL, GATE, Region, TRAMPOLINE_MAX};
 use crate::request::{AttachPlan, ModulePlan, Stops};
 use crate::stop::World;
 use crate::threads::Pool;
@@ -322,11 +322,6 @@ impl Attachment {
     }
 }
 
-/// Go keeps nothing below the stack pointer, and at the entry of a function nothing is there yet.
-fn skips_red_zone(site: &crate::request::PlannedSite) -> bool {
-    site.plan.go.is_none() && !site.plan.red_zone_dead
-}
-
 fn skipped_cells(plan: &AttachPlan, blocks: &[Block]) -> Vec<u64> {
     if !plan.go {
         return Vec::new();
@@ -418,138 +413,6 @@ fn encode(
         *index += 1;
     }
     Ok(())
-}
-
-/// The control block and what it points to, as one run of bytes.
-struct Placed {
-    sites: Vec<u8>,
-    gates: Vec<u8>,
-    maps: Vec<u8>,
-    params: Vec<u8>,
-    strings: Vec<u8>,
-    handlers: Vec<u8>,
-    site_count: u32,
-}
-
-impl Placed {
-    fn new(plan: &AttachPlan, trampolines: &[Trampoline], gates: &[u64]) -> Self {
-        let planned = plan.modules.iter().flat_map(|m| &m.sites);
-        let site = |(t, p): (&Trampoline, &crate::request::PlannedSite)| Site {
-            address: t.site_address,
-            handler: p.handler,
-            flags: if skips_red_zone(p) { site_flags::RED_ZONE_SKIPPED } else { 0 }
-                | if plan.probe.floats { site_flags::FLOATS } else { 0 },
-        };
-        let sites: Vec<Site> = trampolines.iter().zip(planned).map(site).collect();
-        Self {
-            site_count: u32::try_from(sites.len()).unwrap_or(0),
-            sites: bytes_of_all(&sites),
-            gates: gates.iter().flat_map(|g| g.to_le_bytes()).collect(),
-            maps: bytes_of_all(&plan.probe.maps),
-            params: plan.probe.params.iter().flat_map(|p| p.to_le_bytes()).collect(),
-            strings: plan.probe.strings.clone(),
-            handlers: plan.probe.handlers.iter().flat_map(|h| h.bytes().chain([0])).collect(),
-        }
-    }
-
-    fn parts(&self) -> [&[u8]; 6] {
-        [&self.sites, &self.gates, &self.maps, &self.params, &self.strings, &self.handlers]
-    }
-
-    fn len(&self) -> usize {
-        let each = self.parts().iter().map(|p| round_up(p.len() as u64, 16)).sum::<u64>();
-        usize::try_from(PAGE + each).unwrap_or(usize::MAX)
-    }
-
-    /// The bytes, for a region at `base`.
-    fn at(
-        &self,
-        plan: &AttachPlan,
-        base: u64,
-        region: &Region,
-        layout: &Layout,
-        clock: u64,
-        extra: u32,
-    ) -> Vec<u8> {
-        let mut tail = Vec::new();
-        let start = base + region.private + PAGE;
-        let mut put = |bytes: &[u8]| {
-            let at = start + tail.len() as u64;
-            tail.extend_from_slice(bytes);
-            tail.resize(usize::try_from(round_up(tail.len() as u64, 16)).unwrap_or(0), 0);
-            at
-        };
-        let [sites, gates, maps, params, strings, handlers] = self.parts().map(&mut put);
-        let count = |bytes: &[u8], size: usize| u32::try_from(bytes.len() / size).unwrap_or(0);
-        let probe = Probe {
-            module: base + region.module,
-            module_len: plan.probe.code.len() as u64,
-            fuel: plan.probe.fuel,
-            memory_max: plan.probe.memory_max,
-            maps,
-            map_count: count(&self.maps, 16),
-            handler_count: u32::try_from(plan.probe.handlers.len()).unwrap_or(0),
-            handlers,
-            handlers_len: self.handlers.len() as u64,
-            params,
-            param_count: count(&self.params, 8),
-            trap_limit: plan.probe.trap_limit,
-            strings,
-            strings_len: self.strings.len() as u64,
-        };
-        let control = Control {
-            magic: MAGIC,
-            version: trocar_abi::VERSION,
-            flags: extra,
-            pid: plan.process.pid_inside.cast_unsigned(),
-            site_count: self.site_count,
-            sites,
-            shared: base + region.shared,
-            shared_len: layout.total(),
-            gates,
-            gate_count: count(&self.gates, 8),
-            contexts_wanted: 0,
-            context_capacity: layout.contexts,
-            spare_stack: SPARE_STACK,
-            probe,
-            heap: base + region.heap,
-            heap_len: region.heap_len(),
-            table: 0,
-            table_len: 0,
-            contexts: 0,
-            context_list: 0,
-            region: base + region.contexts,
-            clock_gettime: clock,
-            layout: *layout,
-            hit_entry: 0,
-            done: 0,
-            failed: 0,
-            message_len: 0,
-            reserved: 0,
-            message: [0; trocar_abi::control::MESSAGE_BYTES],
-        };
-        let mut bytes = bytes_of(&control).to_vec();
-        bytes.resize(usize::try_from(PAGE).unwrap_or(0), 0);
-        bytes.extend(tail);
-        bytes
-    }
-}
-
-/// Whether any thread has a seccomp filter.
-fn has_filter(plan: &AttachPlan) -> Result<bool, Failure> {
-    Ok(plan.process.threads()?.iter().any(|t| t.seccomp != Seccomp::Off))
-}
-
-fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
-    let mut bits = 0;
-    if plan.go {
-        bits |= flags::ALWAYS_SWITCH | flags::GO_ARGUMENTS;
-    }
-    if plan.collector {
-        bits |= flags::NEVER_SWITCH;
-    }
-    // A filter cannot be read here yet, so nothing is asked of the kernel that the program might not ask itself.
-    bits | if filtered { flags::NO_SYSCALLS } else { flags::MAY_READ }
 }
 
 /// Pages under the sites that are still their file's own: after a detach they are dropped back to it.

@@ -12,6 +12,7 @@ mod image;
 mod keeper;
 mod load;
 mod memory;
+mod placed;
 mod plain;
 mod ptrace;
 mod region;

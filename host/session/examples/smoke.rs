@@ -28,7 +28,7 @@ fn main() {
     println!("{:?} stops {:?}", session.attached(), session.stops());
     let mut say = |reply| println!("{reply:?}");
     while began.elapsed() < Duration::from_secs_f64(seconds) {
-        if session.poll(&mut say).unwrap() != trocar_session::Turn::Live {
+        if session.poll(&mut say).expect("poll") != trocar_session::Turn::Live {
             println!("over: {}", session.why());
             break;
         }

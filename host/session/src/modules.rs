@@ -89,8 +89,11 @@ impl Loaded {
     }
 }
 
+/// A module's file and its bias; `None` if it is no ELF module.
+type ReadModule = Result<Option<(Arc<Elf>, u64)>, Failure>;
+
 /// Reads and parses all files, on as many threads as there are processors: most of an attach's time goes here.
-fn read_all(process: &Process, found: &[Module]) -> Vec<Result<Option<(Arc<Elf>, u64)>, Failure>> {
+fn read_all(process: &Process, found: &[Module]) -> Vec<ReadModule> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = AtomicUsize::new(0);
     let work = || {
@@ -112,7 +115,7 @@ fn read_all(process: &Process, found: &[Module]) -> Vec<Result<Option<(Arc<Elf>,
     all.into_iter().map(|(_, file)| file).collect()
 }
 
-fn read(process: &Process, module: &Module) -> Result<Option<(Arc<Elf>, u64)>, Failure> {
+fn read(process: &Process, module: &Module) -> ReadModule {
     let file = module.open(process)?;
     let mapped: Vec<MappedRange> = module.mappings.iter().map(mapped_range).collect();
     let Ok(elf) = Elf::parse(file.bytes) else { return Ok(None) };

@@ -24,6 +24,12 @@ pub struct Maps {
 // SAFETY: the memory behind `base` belongs to this value alone (INVARIANT shards), so it may move with it.
 unsafe impl Send for Maps {}
 
+/// Offset from the base of the shards.
+#[expect(clippy::cast_possible_truncation, reason = "x86-64 only; a shard is a few megabytes at most")]
+fn place(spec: &MapSpec, offset: u64) -> usize {
+    spec.offset as usize + offset as usize
+}
+
 impl Maps {
     /// The shards at `base`.
     ///
@@ -42,7 +48,7 @@ impl Maps {
     /// The word at `offset` of a shard.
     fn word(&self, spec: &MapSpec, offset: u64) -> &AtomicU64 {
         debug_assert!(offset + 8 <= spec.shard_bytes());
-        let at = spec.offset as usize + offset as usize;
+        let at = place(spec, offset);
         // SAFETY: callers keep `offset + 8` within the shard, which INVARIANT (shards) makes valid memory.
         let word = unsafe { self.base.add(at) };
         // SAFETY: as above, and `offset` and the shard are multiples of eight; the host reads it at the same time,
@@ -130,7 +136,7 @@ impl Maps {
     }
 
     fn key_is(&self, spec: &MapSpec, slot: u64, key: &[u8]) -> bool {
-        let at = spec.offset as usize + slot as usize + size_of::<HashEntry>();
+        let at = place(spec, slot) + size_of::<HashEntry>();
         if self.word(spec, slot + 16).load(Ordering::Relaxed) != key.len() as u64 {
             return false;
         }
@@ -143,7 +149,7 @@ impl Maps {
     }
 
     fn write_key(&self, spec: &MapSpec, slot: u64, key: &[u8]) {
-        let at = spec.offset as usize + slot as usize + size_of::<HashEntry>();
+        let at = place(spec, slot) + size_of::<HashEntry>();
         // SAFETY: the slot lies within the shard and has `key_bytes` >= `key.len()` bytes.
         let to = unsafe { self.base.add(at) };
         // SAFETY: as above; the key is the probe's or the caller's memory, never the shard.

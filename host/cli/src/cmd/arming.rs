@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use trocar_session::reply::{Limits, Reply};
-use trocar_session::{Prepared, Request, RequestedPoint, Session};
+use trocar_session::reply::Limits;
+use trocar_session::{Prepared, Request, RequestedPoint};
 use trocar_sinks::{Align, Grid, Line, Tone};
 use trocar_target::Failure;
 
@@ -214,11 +214,6 @@ fn show(pid: i32, prepared: &Prepared, out: &mut Out) -> Result<(), Trouble> {
     out.say(&format!("capabilities: {list}"))?;
     out.say(&format!("fuel a hit: {fuel}, cut at {}; system calls a hit: {calls}", verdict.limits.fuel))?;
     Ok(())
-}
-
-/// Says what was attached.
-pub(crate) fn attached(session: &Session) -> Reply {
-    Reply::Attached(session.attached().clone())
 }
 
 /// A failure of an expression, with the place in it.

@@ -10,7 +10,7 @@ use trocar_target::Failure;
 use super::arming::{Arming, Wanted, expression};
 use crate::out::Out;
 use crate::probe::ProbeFile;
-use crate::trouble::{Outcome, bad_probe};
+use crate::trouble::Outcome;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,9 +58,6 @@ impl Count {
             let option = if self.condition.as_deref() == Some(&e.text) { "--if" } else { "--by" };
             expression(option, &e)
         })?;
-        if compiled.wasm.is_empty() {
-            return Err(bad_probe("the expression makes no probe").into());
-        }
         let points =
             self.points.iter().map(|text| RequestedPoint { text: text.clone(), handler: None }).collect();
         let probe = ProbeFile { name: "count".into(), wasm: compiled.wasm };

@@ -9,6 +9,9 @@ use wasmparser::{
     CompositeInnerType, ExternalKind, FuncType, FunctionBody, Operator, Parser, Payload, TypeRef,
 };
 
+use trocar_abi::map::KEY_MAX;
+use trocar_abi::record::PAYLOAD_MAX;
+
 use super::MemoryPages;
 use super::error::{Reason, VerifyError};
 
@@ -36,11 +39,12 @@ pub(super) struct Imported<'a> {
 /// What the code of a function holds.
 #[derive(Debug, Default)]
 pub(super) struct Body {
-    /// Fuel of all its operators, each counted once, and one for entering it.
+    /// Fuel of all its operators, each counted once, one for entering it, and what host calls charge for bytes.
     pub fuel: u64,
     /// It has a loop.
     pub loops: bool,
-    /// It has an operation whose cost depends on an operand (bulk memory and table operations).
+    /// It has an operation whose cost depends on an operand (bulk memory and table operations, host calls with a length
+    /// that is no constant and has no limit of its own).
     pub bulk: bool,
     /// It calls through a table.
     pub indirect: bool,
@@ -57,6 +61,8 @@ pub(super) struct Inventory<'a> {
     pub functions: Vec<u32>,
     /// How many of them are imported.
     pub imported_functions: usize,
+    /// Their names.
+    function_imports: Vec<&'a str>,
     pub bodies: Vec<Body>,
     /// Exported functions: name and index.
     pub exports: Vec<(&'a str, u32)>,
@@ -111,6 +117,7 @@ impl<'a> Inventory<'a> {
                     if let TypeRef::Func(ty) = import.ty {
                         self.functions.push(ty);
                         self.imported_functions += 1;
+                        self.function_imports.push(import.name);
                     }
                     self.imports.push(Imported { module: import.module, name: import.name, ty: import.ty });
                 }
@@ -165,7 +172,10 @@ impl<'a> Inventory<'a> {
                 }
                 limit("bytes of data", bytes as u64, DATA_MAX as u64, "")?;
             }
-            Payload::CodeSectionEntry(body) => self.bodies.push(count(&body)?),
+            Payload::CodeSectionEntry(body) => {
+                let body = self.count(&body)?;
+                self.bodies.push(body);
+            }
             // Element segments are bounded by the module's size, as is everything that is not counted.
             _ => {}
         }
@@ -173,31 +183,93 @@ impl<'a> Inventory<'a> {
     }
 }
 
-/// Counts a function.
-fn count(body: &FunctionBody<'_>) -> Result<Body, VerifyError> {
-    let mut locals = 0u32;
-    for group in body.get_locals_reader().map_err(malformed)? {
-        let (n, _) = group.map_err(malformed)?;
-        locals = locals.saturating_add(n);
-    }
-    limit("locals in one function", locals.into(), LOCALS_MAX.into(), "; build it with optimization")?;
-    let mut counted = Body { fuel: 1, ..Body::default() };
-    for operator in body.get_operators_reader().map_err(malformed)? {
-        let operator = operator.map_err(malformed)?;
-        counted.fuel = counted.fuel.saturating_add(fuel(&operator));
-        match operator {
-            Operator::Loop { .. } => counted.loops = true,
-            Operator::Call { function_index } => *counted.calls.entry(function_index).or_default() += 1,
-            Operator::CallIndirect { .. } => counted.indirect = true,
-            Operator::MemoryCopy { .. }
-            | Operator::MemoryFill { .. }
-            | Operator::MemoryInit { .. }
-            | Operator::TableCopy { .. }
-            | Operator::TableInit { .. } => counted.bulk = true,
-            _ => {}
+impl Inventory<'_> {
+    /// Counts a function.
+    fn count(&self, body: &FunctionBody<'_>) -> Result<Body, VerifyError> {
+        let mut locals = 0u32;
+        for group in body.get_locals_reader().map_err(malformed)? {
+            let (n, _) = group.map_err(malformed)?;
+            locals = locals.saturating_add(n);
         }
+        limit("locals in one function", locals.into(), LOCALS_MAX.into(), "; build it with optimization")?;
+        let mut counted = Body { fuel: 1, ..Body::default() };
+        let mut last = Last::default();
+        for operator in body.get_operators_reader().map_err(malformed)? {
+            let operator = operator.map_err(malformed)?;
+            counted.fuel = counted.fuel.saturating_add(fuel(&operator));
+            match operator {
+                Operator::Loop { .. } => counted.loops = true,
+                Operator::Call { function_index } => {
+                    *counted.calls.entry(function_index).or_default() += 1;
+                    if let Some(name) = self.function_imports.get(function_index as usize) {
+                        match bytes_charged(name, &last) {
+                            Some(bytes) => counted.fuel = counted.fuel.saturating_add(bytes / 8),
+                            None => counted.bulk = true,
+                        }
+                    }
+                }
+                Operator::CallIndirect { .. } => counted.indirect = true,
+                Operator::MemoryCopy { .. }
+                | Operator::MemoryFill { .. }
+                | Operator::MemoryInit { .. }
+                | Operator::TableCopy { .. }
+                | Operator::TableInit { .. } => counted.bulk = true,
+                _ => {}
+            }
+            last.take(&operator);
+        }
+        Ok(counted)
     }
-    Ok(counted)
+}
+
+/// The constants that the last operators left on top of the stack: the topmost, and the one below it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    top: Pushed,
+    below: Pushed,
+}
+
+/// What an operator put on the stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pushed {
+    /// A constant of 32 bits.
+    Length(u32),
+    /// One other value, and it took none.
+    Value,
+    /// Not known.
+    #[default]
+    Unknown,
+}
+
+impl Last {
+    fn take(&mut self, operator: &Operator<'_>) {
+        let pushed = match operator {
+            // It leaves the stack as it is.
+            Operator::LocalTee { .. } => return,
+            Operator::I32Const { value } => Pushed::Length(value.cast_unsigned()),
+            Operator::I64Const { .. } | Operator::LocalGet { .. } | Operator::GlobalGet { .. } => {
+                Pushed::Value
+            }
+            _ => Pushed::Unknown,
+        };
+        *self =
+            Self { top: pushed, below: if pushed == Pushed::Unknown { Pushed::Unknown } else { self.top } };
+    }
+}
+
+/// Most bytes that a host call is charged for: its length where that is a constant, else what it takes at most; `None`
+/// where only the size of memory limits it.
+fn bytes_charged(name: &str, last: &Last) -> Option<u64> {
+    let (length, most) = match name {
+        "emit" | "log" => (last.top, Some(u64::from(PAYLOAD_MAX))),
+        "hash_get" => (last.top, Some(u64::from(KEY_MAX))),
+        // The length is below the value that is added or set.
+        "hash_add" | "hash_set" if last.top != Pushed::Unknown => (last.below, Some(u64::from(KEY_MAX))),
+        "hash_add" | "hash_set" => (Pushed::Unknown, Some(u64::from(KEY_MAX))),
+        "param_str" | "read" | "read_str" => (last.top, None),
+        _ => return Some(0),
+    };
+    if let Pushed::Length(bytes) = length { Some(bytes.into()) } else { most }
 }
 
 /// Fuel of an operator as wasmtime 48 charges it by default (`wasmtime-environ`, `default_operator_cost`).

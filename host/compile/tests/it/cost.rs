@@ -32,7 +32,7 @@ fn host_calls_add_their_fuel_and_system_calls() {
     let read = find("read").unwrap();
     let call = "(drop (call $read (i64.const 0) (i32.const 0) (i32.const 8)))";
     let twice = format!(r#"(func $r {call}) (func (export "on_hit") (call $r) (call $r))"#);
-    assert_eq!(cost(&twice), (Some(1 + 2 * (1 + 1 + 4 + read.fuel)), Some(2 * read.system_calls)));
+    assert_eq!(cost(&twice), (Some(1 + 2 * (1 + 1 + 4 + read.fuel + 8 / 8)), Some(2 * read.system_calls)));
 }
 
 #[test]

@@ -7,7 +7,6 @@ use std::process::Command;
 
 use tempfile::TempDir;
 use trocar_test_support::command::{binary, text};
-use trocar_test_support::process::text_differences;
 use trocar_test_support::{Live, Outcome, Snapshot, Target, run, target};
 
 use crate::probe::Probe;
