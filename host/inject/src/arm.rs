@@ -151,22 +151,22 @@ fn returns_into(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping], windo
     if windows.is_empty() {
         return false;
     }
-    stack_words(memory, thread, maps).any(|word| {
+    stack_words(memory, thread, maps).into_iter().any(|word| {
         let after = windows.partition_point(|w| w.start < word);
         after.checked_sub(1).and_then(|i| windows.get(i)).is_some_and(|w| word > w.start && word < w.end)
     })
 }
 
-/// The words of a thread's stack from its stack pointer up, with the red zone below it.
-pub(crate) fn stack_words(
-    memory: &RemoteMemory,
-    thread: &Stopped,
-    maps: &[Mapping],
-) -> impl Iterator<Item = u64> {
-    let start = thread.sp.saturating_sub(trocar_abi::hit::RED_ZONE) & !7;
+/// Where the live part of a thread's stack starts: with the red zone.
+pub(crate) fn stack_start(thread: &Stopped) -> u64 {
+    thread.sp.saturating_sub(trocar_abi::hit::RED_ZONE) & !7
+}
+
+/// The words of the live part of a thread's stack.
+pub(crate) fn stack_words(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping]) -> Vec<u64> {
+    let start = stack_start(thread);
     let end = maps.iter().find(|m| m.range().contains(&thread.sp)).map_or(start, |m| m.end);
     let len = usize::try_from(end.saturating_sub(start).min(STACK_SEARCH)).unwrap_or(0);
     let bytes = memory.some(RemoteAddress(start), len);
-    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
-    words.into_iter()
+    bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect()
 }

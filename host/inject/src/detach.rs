@@ -12,7 +12,7 @@ use trocar_abi::PAGE;
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, Mapping, maps};
 
-use crate::arm::{open, restore, stack_words};
+use crate::arm::{open, restore, stack_start, stack_words};
 use crate::borrow::Borrowed;
 use crate::load::borrowable;
 use crate::memory::{RemoteAddress, RemoteMemory};
@@ -118,7 +118,13 @@ fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) 
             busy.push(format!("thread {} runs in a trampoline or in the agent", thread.tid));
         } else if ours(thread.sp) {
             busy.push(format!("thread {} is on a stack of the agent", thread.tid));
-        } else if returns_to_us(&stack_words(job.memory, thread, maps).collect::<Vec<_>>(), &ours) {
+        } else if returns_to_us(
+            &stack_words(job.memory, thread, maps),
+            stack_start(thread),
+            thread.sp,
+            |address| maps.iter().any(|m| m.execute && m.range().contains(&address)),
+            &ours,
+        ) {
             busy.push(format!("a signal handler of thread {} will return into a trampoline", thread.tid));
         }
     }
@@ -131,14 +137,30 @@ fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) 
     busy
 }
 
-/// Whether the stack holds a signal frame that returns to us. A saved instruction pointer is followed by the flags and
-/// by the segment selectors cs = 0x33 and ss = 0x2b (`struct sigcontext_64`, `asm/sigcontext.h`): the selectors tell it
-/// from the stale words of frames that have gone.
-fn returns_to_us(words: &[u64], ours: impl Fn(u64) -> bool) -> bool {
+/// Whether the stack holds a live signal frame that returns to us.
+///
+/// Stacks are full of what was, so a frame must be whole: its return address leads to code, its flags and link are what
+/// the kernel writes, its selectors begin with cs = 0x33 (`struct rt_sigframe`, `ucontext` and `sigcontext_64` in
+/// `asm/sigframe.h` and `asm/sigcontext.h`). One that lies on its signal stack is stale too if the thread is not on that
+/// stack any more: in Go both kinds of stack come from one heap.
+fn returns_to_us(
+    words: &[u64],
+    start: u64,
+    sp: u64,
+    is_code: impl Fn(u64) -> bool,
+    ours: impl Fn(u64) -> bool,
+) -> bool {
     const USER_CS: u64 = 0x33;
-    words.windows(3).any(|w| match w {
-        [ip, _flags, selectors] => ours(*ip) && selectors & 0xffff == USER_CS,
-        _ => false,
+    /// Words of a frame up to the selectors; the instruction pointer is the 23rd.
+    const FRAME: usize = 25;
+    words.windows(FRAME).enumerate().any(|(at, frame)| {
+        let [restorer, flags, link, base, _, size, .., ip, _, selectors] = frame else { return false };
+        if !ours(*ip) || selectors & 0xffff != USER_CS || !is_code(*restorer) || *flags > 0xff || *link != 0 {
+            return false;
+        }
+        let stack = *base..base.saturating_add(*size);
+        let address = start.wrapping_add(8 * at as u64);
+        !stack.contains(&address) || stack.contains(&sp)
     })
 }
 
