@@ -14,7 +14,6 @@ use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::stop::{Stopped, World};
-use crate::threads::Pool;
 
 /// Tries before a site that some thread will not leave is given up.
 const TRIES: u32 = 50;
@@ -27,7 +26,6 @@ pub(crate) fn arm(
     memory: &RemoteMemory,
     trampolines: &[Trampoline],
     gates: &[u64],
-    pool: &mut Pool,
     stops: &mut Stops,
 ) -> Result<usize, Failure> {
     // Writing a page's own bytes makes our private copy of it now, so that the stop does not wait for that.
@@ -65,7 +63,6 @@ pub(crate) fn arm(
         }
         let mut count = 0;
         let written = write(pid, memory, &mut world, trampolines, &inside, &mut count)
-            .and_then(|()| pool.register(memory, &world.threads, &maps))
             .and_then(|()| open(pid, memory, gates, 1));
         if written.is_err() {
             // Only what was written here: what another tool has at the next site is not ours to undo.

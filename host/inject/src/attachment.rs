@@ -157,7 +157,9 @@ impl Attachment {
         let mapped = map_shared(&loaded.shared, &layout).map_err(|e| undo(shared_failure(&e)))?;
         let (mapping, view, keeper) = mapped;
         let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
-        let armed = transaction(|| arm(pid, &memory, &trampolines, &gates, &mut pool, &mut stops));
+        // The gates are closed: nobody claims a context meanwhile.
+        maps(pid).and_then(|m| pool.register(&memory, &loaded.seen, &m)).map_err(undo)?;
+        let armed = transaction(|| arm(pid, &memory, &trampolines, &gates, &mut stops));
         let threads = armed.map_err(undo)?;
         Ok(Self {
             pid,

@@ -22,8 +22,9 @@ use crate::plain::from_bytes;
 use crate::ptrace::Registers;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;
-use crate::server::Server;
+use crate::server::{Call, Server};
 use crate::stop::{Stopped, World};
+use crate::threads::Seen;
 
 /// What is to be loaded.
 pub(crate) struct Load<'a> {
@@ -54,6 +55,8 @@ pub(crate) struct Loaded {
     pub(crate) shared: File,
     /// The control block as the agent left it.
     pub(crate) control: Control,
+    /// The threads there were.
+    pub(crate) seen: Vec<Seen>,
 }
 
 /// Code of all blocks follows the module and the agent's text in one sealed file.
@@ -102,7 +105,7 @@ fn put(
     let mut server = Server::start(borrowed, load.memory)?;
     let result = map(load, &mut server, (tid, &own), mapped, stops);
     server.end()?;
-    let (base, code, shared, flags) = result?;
+    let Mapped { base, code, shared, flags, seen } = result?;
     fill(load, base, &code, flags)?;
     boot(load, borrowed, base, Op::Init)?;
     let control = boot(load, borrowed, base, Op::Fill)?;
@@ -110,18 +113,18 @@ fn put(
         let cell = RemoteAddress(block.address + ENTRY_CELL);
         load.memory.write_word(cell, control.hit_entry).map_err(|e| lost(load.pid, &e))?;
     }
-    Ok(Loaded { base, shared, control })
+    Ok(Loaded { base, shared, control, seen })
 }
 
 /// Maps everything. What needs no file is mapped while the other threads run; the files exist in the target only while
-/// every thread is stopped. Returns the region's address, our ends of the two files, and the thread pointer's flag.
+/// every thread is stopped.
 fn map(
     load: &Load<'_>,
     server: &mut Server<'_>,
     (tid, own): (pid_t, &Registers),
     mapped: &mut Vec<Range<u64>>,
     stops: &mut Stops,
-) -> Result<(u64, File, File, u32), Failure> {
+) -> Result<Mapped, Failure> {
     let region = load.region;
     for block in load.blocks {
         let free = ANONYMOUS | libc::MAP_FIXED_NOREPLACE as u64;
@@ -137,45 +140,94 @@ fn map(
     load.memory.write(RemoteAddress(scratch), names).map_err(|e| lost(load.pid, &e))?;
 
     let world = World::stop(load.pid, Some(tid), |_| true)?;
-    let mut open = Vec::new();
-    let result = thread_pointer_flags(load, &world, own).and_then(|flags| {
-        let (code, shared) = map_files(load, server, base, tid, &mut open)?;
-        Ok((base, code, shared, flags))
-    });
-    for fd in open {
-        // Only after a failure, whose cause is on its way to the user.
-        let _ = server.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
-    }
+    let files = map_files(load, server, base, tid);
+    let seen = world.threads.iter().filter_map(|t| Some((t.tid, t.registers?))).chain([(tid, *own)]);
+    let seen: Vec<Seen> = seen.map(|(tid, r)| Seen { tid, pointer: r.fs_base, sp: r.rsp }).collect();
     stops.add(world.release());
-    result
+    let (code, shared) = files?;
+    // A memory file may be mapped before it has its length; so that is set when the others run again.
+    for (file, len) in [(&code, block_offsets(load).1), (&shared, load.shared_len)] {
+        let made = file.set_len(len).and_then(|()| seal(file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW));
+        made.map_err(|e| {
+            Failure::new(FailureKind::Bug, format!("a memory file cannot be made {len} bytes long: {e}"))
+        })?;
+    }
+    let flags = thread_pointer_flags(load, &seen)?;
+    Ok(Mapped { base, code, shared, flags, seen })
 }
 
+/// What [`map`] mapped.
+struct Mapped {
+    base: u64,
+    code: File,
+    shared: File,
+    flags: u32,
+    seen: Vec<Seen>,
+}
+
+/// Makes both memory files, opens them here, maps them and closes them there: two letters to the server.
 fn map_files(
     load: &Load<'_>,
     server: &mut Server<'_>,
     base: u64,
     tid: pid_t,
-    open: &mut Vec<u64>,
 ) -> Result<(File, File), Failure> {
     let region = load.region;
-    let (offsets, code_len) = block_offsets(load);
-    let scratch = base + region.private;
-    let (code_fd, code) = memory_file(load, server, scratch, tid, code_len)?;
-    open.push(code_fd);
-    let (shared_fd, shared) = memory_file(load, server, scratch + 12, tid, load.shared_len)?;
-    open.push(shared_fd);
-    let private = libc::MAP_PRIVATE as u64 | FIXED;
-    server.call(libc::SYS_mmap, [base, region.data, RX, private, code_fd, 0])?;
-    let at = base + region.shared;
-    server.call(libc::SYS_mmap, [at, load.shared_len, RW, libc::MAP_SHARED as u64 | FIXED, shared_fd, 0])?;
-    for (block, offset) in load.blocks.iter().zip(offsets) {
-        let code = block.code();
-        server.call(libc::SYS_mmap, [code.start, code.end - code.start, RX, private, code_fd, offset])?;
+    let names = [base + region.private, base + region.private + 12];
+    let make = |flags: u64| names.map(|name| (libc::SYS_memfd_create, [name, flags, 0, 0, 0, 0]));
+    let mut made = server.calls(&make(MEMFD_FLAGS))?;
+    if made.iter().all(Result::is_err) {
+        // Before Linux 6.3 there was no MFD_NOEXEC_SEAL.
+        made = server.calls(&make(u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)))?;
     }
-    while let Some(fd) = open.pop() {
-        server.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+    let numbers: Vec<u64> = made.iter().flatten().copied().collect();
+    let files: Vec<io::Result<File>> = numbers.iter().map(|fd| open_memory_file(tid, *fd)).collect();
+    let mut calls: Vec<Call> = Vec::new();
+    if let ([code, shared], [Ok(_), Ok(_)]) = (numbers.as_slice(), files.as_slice()) {
+        let private = libc::MAP_PRIVATE as u64 | FIXED;
+        let public = libc::MAP_SHARED as u64 | FIXED;
+        calls.push((libc::SYS_mmap, [base, region.data, RX, private, *code, 0]));
+        calls.push((libc::SYS_mmap, [base + region.shared, load.shared_len, RW, public, *shared, 0]));
+        for (block, offset) in load.blocks.iter().zip(block_offsets(load).0) {
+            let place = block.code();
+            calls.push((libc::SYS_mmap, [place.start, place.end - place.start, RX, private, *code, offset]));
+        }
     }
-    Ok((code, shared))
+    // Whatever became of the rest, the descriptors do not stay.
+    let close = numbers.iter().map(|fd| (libc::SYS_close, [*fd, 0, 0, 0, 0, 0]));
+    let letters: Vec<Call> = calls.into_iter().chain(close).collect();
+    for letter in letters.chunks(LETTER) {
+        for answer in server.calls(letter)? {
+            answer?;
+        }
+    }
+    for answer in made {
+        answer?;
+    }
+    let mut files = files.into_iter();
+    match (files.next(), files.next()) {
+        (Some(Ok(code)), Some(Ok(shared))) => Ok((code, shared)),
+        (Some(Err(error)), _) | (_, Some(Err(error))) => Err(Failure::new(
+            FailureKind::NotPermitted,
+            format!("a memory file of the target {} cannot be opened: {error}", load.pid),
+        )),
+        _ => Err(Failure::new(FailureKind::Bug, "a memory file is missing")),
+    }
+}
+
+/// Calls of one letter.
+const LETTER: usize = 48;
+
+/// Opens a memory file of the target here. Works across mount and pid namespaces.
+fn open_memory_file(tid: pid_t, fd: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(format!("/proc/{tid}/fd/{fd}"))?;
+    // A file of ours is new and nameless. Whatever else the target's number leads to (a program that shares the memory
+    // could forge it) must not be touched with our rights.
+    let facts = file.metadata()?;
+    if facts.len() != 0 || facts.nlink() != 0 || !can_be_sealed(&file) {
+        return Err(io::Error::other("the descriptor is not the memory file that was made"));
+    }
+    Ok(file)
 }
 
 /// Whether a thread may be taken away from where it is: not in the middle of a restartable sequence, which would then run
@@ -207,8 +259,8 @@ fn refuse_forbidden_ticks(load: &Load<'_>, server: &mut Server<'_>, scratch: u64
 }
 
 /// Whether `fs:0` may stand for the thread pointer: it does where it holds it in every thread.
-fn thread_pointer_flags(load: &Load<'_>, world: &World, own: &Registers) -> Result<u32, Failure> {
-    let mut pointers = world.threads.iter().filter_map(|t| t.registers).chain([*own]).map(|r| r.fs_base);
+fn thread_pointer_flags(load: &Load<'_>, seen: &[Seen]) -> Result<u32, Failure> {
+    let mut pointers = seen.iter().map(|s| s.pointer);
     if pointers.all(|p| p != 0 && load.memory.word(RemoteAddress(p)).is_ok_and(|word| word == p)) {
         return Ok(flags::FS0_SELF);
     }
@@ -227,42 +279,6 @@ fn has_fsgsbase() -> bool {
     const HWCAP2_FSGSBASE: u64 = 2;
     // SAFETY: takes a number.
     unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_FSGSBASE != 0 }
-}
-
-/// Makes a memory file in the target and opens it here. Works across mount and pid namespaces. `name` is the address of
-/// its name in the target.
-fn memory_file(
-    load: &Load<'_>,
-    server: &mut Server<'_>,
-    name: u64,
-    tid: pid_t,
-    len: u64,
-) -> Result<(u64, File), Failure> {
-    let number = libc::SYS_memfd_create;
-    let fd = server.call(number, [name, MEMFD_FLAGS, 0, 0, 0, 0]).or_else(|_| {
-        // Before Linux 6.3 there was no MFD_NOEXEC_SEAL.
-        let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
-        server.call(number, [name, flags, 0, 0, 0, 0])
-    })?;
-    let opened =
-        OpenOptions::new().read(true).write(true).open(format!("/proc/{tid}/fd/{fd}")).and_then(|file| {
-            // A file of ours is new and nameless. Whatever else the target's number leads to (a program that shares the
-            // memory could forge it) must not be touched with our rights.
-            if file.metadata()?.len() != 0 || file.metadata()?.nlink() != 0 || !can_be_sealed(&file) {
-                return Err(io::Error::other("the descriptor is not the memory file that was made"));
-            }
-            file.set_len(len)?;
-            seal(&file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
-            Ok(file)
-        });
-    opened.map(|file| (fd, file)).map_err(|error| {
-        // The descriptor must not stay; that this fails as well means that the target is gone.
-        let _ = server.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
-        Failure::new(
-            FailureKind::NotPermitted,
-            format!("a memory file of the target {} cannot be opened: {error}", load.pid),
-        )
-    })
 }
 
 fn fill(load: &Load<'_>, base: u64, code: &File, flags: u32) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use trocar_target::{Failure, FailureKind, Mapping, maps};
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::bytes_of;
-use crate::stop::{Stopped, tasks};
+use crate::stop::tasks;
 
 /// Longest stack that is believed. A larger mapping is something else.
 const STACK_MAX: u64 = 1 << 30;
@@ -36,6 +36,15 @@ pub(crate) fn stack_range(maps: &[Mapping], sp: u64, thread_pointer: u64) -> Opt
     let guarded = guard.end == mapping.start && !guard.read && !guard.write && !guard.execute;
     let own = mapping.range().contains(&thread_pointer) && mapping.path.is_none();
     (guarded && own).then_some((mapping.start, mapping.end))
+}
+
+/// A thread as it was seen in a stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) tid: pid_t,
+    /// Its thread pointer.
+    pub(crate) pointer: u64,
+    pub(crate) sp: u64,
 }
 
 /// The pool as the host sees it.
@@ -96,19 +105,18 @@ impl Pool {
         self.view.load_u32(offset_of!(SharedHead, claimed) as u64).unwrap_or(0)
     }
 
-    /// Gives every stopped thread a context, before any gate is open.
+    /// Gives every thread that was seen a context, before any gate is open. One that came since claims its own.
     pub(crate) fn register(
         &mut self,
         memory: &RemoteMemory,
-        threads: &[Stopped],
+        threads: &[Seen],
         maps: &[Mapping],
     ) -> Result<(), Failure> {
         let mut taken: HashSet<u32> = HashSet::new();
         let mut pointers: HashSet<u64> = HashSet::new();
         let mut index = self.claimed();
         for thread in threads {
-            let Some(registers) = thread.registers else { continue };
-            let pointer = registers.fs_base;
+            let pointer = thread.pointer;
             let Some(&context) = self.contexts.get(index as usize) else { break };
             if pointer < 2 || !pointers.insert(pointer) {
                 continue;
@@ -117,9 +125,9 @@ impl Pool {
             while !taken.insert(slot) {
                 slot = (slot + 1) & (self.table_len - 1);
             }
-            let range = stack_range(maps, registers.rsp, pointer);
+            let range = stack_range(maps, thread.sp, pointer);
             self.write_stack(memory, context, range.unwrap_or((0, 0)))?;
-            self.note(index, pointer, registers.rsp, thread.tid);
+            self.note(index, pointer, thread.sp, thread.tid);
             let tid = thread.tid.cast_unsigned();
             let at = RemoteAddress(context + offset_of!(ContextHead, tid) as u64);
             memory.write(at, &tid.to_le_bytes()).map_err(|e| lost(self.pid, &e))?;
