@@ -4,7 +4,7 @@
 use trocar_compile::{Verified, VerifyOptions, precompile, verify_with};
 use trocar_inject::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Ticks};
 use trocar_package::ParamValue;
-use trocar_target::{Failure, FailureKind};
+use trocar_target::{Failure, FailureKind, Process, maps};
 
 use crate::live::Session;
 use crate::modules::Loaded;
@@ -33,6 +33,10 @@ impl Prepared {
     /// # Errors
     /// A probe that is not acceptable, a process that cannot be probed, points of which nothing can be patched.
     pub fn new(request: &Request) -> Result<Self, Failure> {
+        Self::make(request).map_err(|failure| unless_it_ended(request.pid, failure))
+    }
+
+    fn make(request: &Request) -> Result<Self, Failure> {
         let ticks = Ticks::start();
         let options = VerifyOptions { name: Some(&request.name), memory_bytes: request.memory };
         let verified =
@@ -79,7 +83,8 @@ impl Prepared {
     /// # Errors
     /// The target ended or cannot be stopped; it is left as it was.
     pub fn attach(self) -> Result<Session, Failure> {
-        Session::attach(self)
+        let pid = self.loaded.process.pid;
+        Session::attach(self).map_err(|failure| unless_it_ended(pid, failure))
     }
 
     /// The engine's part of the plan.
@@ -137,6 +142,20 @@ impl Prepared {
             .hint(format!("it has: {}", names.join(", ")))
         })
     }
+}
+
+/// A target that ends makes any step fail in its own way; what the user is told is that it ended. One that is ending has
+/// no memory any more while it still has its entry under /proc.
+fn unless_it_ended(pid: i32, failure: Failure) -> Failure {
+    let about_the_target =
+        matches!(failure.kind, FailureKind::Bug | FailureKind::NothingPatched | FailureKind::NotPermitted);
+    // Maps that may not be read belong to a process that is there.
+    let has_memory = || !maps(pid).is_ok_and(|m| m.is_empty());
+    let there = Process::inspect(pid).is_ok_and(|p| !p.ended && (p.kernel_thread || has_memory()));
+    if there || !about_the_target {
+        return failure;
+    }
+    Failure::new(FailureKind::NoProcess, format!("process {pid} has ended")).hint("list what runs: trocar ps")
 }
 
 fn bad_probe(message: &str, hint: Option<String>) -> Failure {

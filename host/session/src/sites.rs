@@ -20,19 +20,26 @@ pub struct PlannedSites {
     pub refusals: Vec<Refused>,
 }
 
+/// ENOENT and ESRCH (`asm-generic/errno-base.h`).
+const NO_ENTRY: i32 = 2;
+const NO_PROCESS: i32 = 3;
+
 /// Resolves and plans points. Sites come out ordered by module, then by address.
 ///
 /// # Errors
 /// A point that is no point, that names nothing, or more than one thing; text that cannot be read.
 pub fn plan_points(loaded: &mut Loaded, points: &[RequestedPoint]) -> Result<PlannedSites, Failure> {
-    let memory =
-        RemoteMemory::open(loaded.process.pid).map_err(|error| match loaded.process.still_there() {
-            Err(gone) => gone,
-            Ok(()) => Failure::new(
-                FailureKind::NotPermitted,
-                format!("the target's memory cannot be opened: {error}"),
-            ),
-        })?;
+    let pid = loaded.process.pid;
+    let memory = RemoteMemory::open(pid).map_err(|error| match error.raw_os_error() {
+        // A process that is ending has no memory any more while it still has its entry under /proc.
+        Some(NO_ENTRY | NO_PROCESS) => {
+            Failure::new(FailureKind::NoProcess, format!("process {pid} has ended"))
+                .hint("list what runs: trocar ps")
+        }
+        _ => {
+            Failure::new(FailureKind::NotPermitted, format!("the target's memory cannot be opened: {error}"))
+        }
+    })?;
     let mut planned = PlannedSites::default();
     // Ordered, and one site for each address: two points may name the same.
     let mut found: BTreeMap<(usize, u64), (Site, SitePlan, Option<String>)> = BTreeMap::new();
