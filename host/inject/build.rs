@@ -8,13 +8,14 @@ use std::process::Command;
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let runtime = here.join("../../runtime").canonicalize()?;
+    // Relative to this package: with one build folder for two checkouts, an absolute path would be the other one's.
     for part in ["agent/src", "agent/build.rs", "agent/Cargo.toml", "agent/Cargo.lock", "agent/memfd-stub"] {
-        println!("cargo:rerun-if-changed={}", runtime.join(part).display());
+        println!("cargo:rerun-if-changed=../../runtime/{part}");
     }
     for part in
         ["abi/src", "ring/src", "sandbox/src", "abi/Cargo.toml", "ring/Cargo.toml", "sandbox/Cargo.toml"]
     {
-        println!("cargo:rerun-if-changed={}", runtime.join(part).display());
+        println!("cargo:rerun-if-changed=../../runtime/{part}");
     }
     println!("cargo:rerun-if-changed=build.rs");
 

@@ -1,8 +1,8 @@
-//! Second transaction: the jumps are written and the gates opened, in one stop of the whole process.
+//! Second transaction: the jumps are written, in one stop of the whole process. The gates are opened afterwards.
 //!
 //! Everything slow was done before. In the stop: threads between two instructions of a window go on in its copy;
 //! stacks are searched for instruction pointers that a signal handler would return to inside a window; then five bytes
-//! per site, the threads' contexts, and the gates.
+//! per site.
 
 use std::ops::Range;
 
@@ -14,20 +14,29 @@ use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::stop::{Stopped, World};
+use crate::threads::Seen;
 
 /// Tries before a site that some thread will not leave is given up.
 const TRIES: u32 = 50;
 /// Most bytes of one thread's stack that are searched.
 const STACK_SEARCH: u64 = 8 << 20;
 
-/// Writes every jump and opens the gates. Returns the number of threads that were stopped.
+/// What arming saw.
+#[derive(Debug)]
+pub(crate) struct Armed {
+    /// Threads that were stopped.
+    pub(crate) threads: usize,
+    /// Those of them that have registers.
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// Writes every jump. Returns the threads that were stopped.
 pub(crate) fn arm(
     pid: pid_t,
     memory: &RemoteMemory,
     trampolines: &[Trampoline],
-    gates: &[u64],
     stops: &mut Stops,
-) -> Result<usize, Failure> {
+) -> Result<Armed, Failure> {
     // Writing a page's own bytes makes our private copy of it now, so that the stop does not wait for that.
     for trampoline in trampolines {
         unchanged(pid, memory, trampoline)?;
@@ -44,7 +53,7 @@ pub(crate) fn arm(
     };
     let maps = trocar_target::maps(pid)?;
     for attempt in 0.. {
-        let mut world = World::stop(pid, None, |ip| inside(ip).is_none())?;
+        let mut world = World::stop(pid, |ip| inside(ip).is_none())?;
         let threads = world.threads.len();
         if let Some(thread) = world.threads.iter().find(|t| returns_into(memory, t, &maps, &inner)) {
             let tid = thread.tid;
@@ -62,15 +71,15 @@ pub(crate) fn arm(
             continue;
         }
         let mut count = 0;
-        let written = write(pid, memory, &mut world, trampolines, &inside, &mut count)
-            .and_then(|()| open(pid, memory, gates, 1));
+        let written = write(pid, memory, &mut world, trampolines, &inside, &mut count);
         if written.is_err() {
             // Only what was written here: what another tool has at the next site is not ours to undo.
             restore(memory, trampolines.get(..count).unwrap_or(&[]));
         }
+        let seen = world.threads.iter().filter_map(Seen::of).collect();
         stops.add(world.release());
         written?;
-        return Ok(threads);
+        return Ok(Armed { threads, seen });
     }
     Err(Failure::new(FailureKind::Bug, "arming ended without a result"))
 }

@@ -8,24 +8,23 @@ use std::time::Instant;
 
 use memmap2::MmapRaw;
 use sha2::{Digest, Sha256};
-use trocar_abi::control::{Control, MAGIC, Op};
+use trocar_abi::control::{Control, MAGIC, Op, flags};
 use trocar_abi::shared::{Layout, SharedHead};
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Placement, Template, Trampoline};
 use trocar_ring::SharedView;
 use trocar_target::{Failure, FailureKind, free_gap_near, maps};
 
-use crate::arm::arm;
-use crate::borrow::Borrowed;
+use crate::arm::{Armed, arm, open};
 use crate::detach::{Detach, detach};
 use crate::image::{AGENT_IMAGE, Image};
+use crate::helper::{Helper, Lenders};
 use crate::keeper::Keeper;
-use crate::load::{self, Load, find_clock, find_syscall, lost};
+use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::placed::{Placed, has_filter, skips_red_zone, target_flags};
 use crate::region::{Block, ENTRY_CELL, GATE, Region, TRAMPOLINE_MAX};
 use crate::request::{AttachPlan, ModulePlan, Stops};
-use crate::stop::World;
 use crate::threads::Pool;
 use crate::tracer::transaction;
 
@@ -46,7 +45,6 @@ pub struct Attachment {
     /// Empty unless the target is a Go program.
     skipped_cells: Vec<u64>,
     turned_away: Vec<u64>,
-    instruction: RemoteAddress,
     entry: RemoteAddress,
     control: Control,
     pool: Pool,
@@ -96,9 +94,9 @@ impl Attachment {
         let began = Instant::now();
         let pid = plan.process.pid;
         let memory = RemoteMemory::open(pid).map_err(|e| open_failure(pid, &e))?;
+        let lock = memory.lock(pid)?;
         let image = Image::load(AGENT_IMAGE)?;
         let map_list = maps(pid)?;
-        let instruction = find_syscall(&memory, &map_list)?;
         let (blocks, trampolines, block_code) = place(plan, &map_list)?;
         let gates: Vec<u64> = blocks.iter().map(|b| b.address + GATE).collect();
         let contexts = wanted(plan.process.threads.len());
@@ -131,7 +129,7 @@ impl Attachment {
             shared_len: layout.total(),
             contexts,
             private: &private,
-            instruction,
+            maps: &map_list,
             filtered,
         };
         let loaded = transaction(|| load::load(&job, &mut stops))?;
@@ -139,28 +137,29 @@ impl Attachment {
             std::iter::once(loaded.base..loaded.base + region.len).chain(blocks.iter().map(Block::range));
         let ranges: Vec<Range<u64>> = ranges.collect();
         let undo = |failure: Failure| {
-            let nothing = Detach {
+            let everything = Detach {
                 pid,
                 memory: &memory,
-                trampolines: &[],
+                trampolines: &trampolines,
                 gates: &gates,
                 ranges: &ranges,
                 contexts: &[],
-                clean_pages: &[],
-                instruction,
+                clean_pages: &clean_pages,
                 filtered,
             };
             // The first failure is the one to report.
-            let _ = transaction(|| detach(&nothing, &mut Stops::default()));
+            let _ = transaction(|| detach(&everything, &mut Stops::default()));
             failure
         };
         let mapped = map_shared(&loaded.shared, &layout).map_err(|e| undo(shared_failure(&e)))?;
         let (mapping, view, keeper) = mapped;
         let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
-        // The gates are closed: nobody claims a context meanwhile.
-        maps(pid).and_then(|m| pool.register(&memory, &loaded.seen, &m)).map_err(undo)?;
-        let armed = transaction(|| arm(pid, &memory, &trampolines, &gates, &mut stops));
-        let threads = armed.map_err(undo)?;
+        let armed = transaction(|| arm(pid, &memory, &trampolines, &mut stops)).map_err(undo)?;
+        // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
+        let mut control = loaded.control;
+        introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private).map_err(undo)?;
+        open(pid, &memory, &gates, 1).map_err(undo)?;
+        drop(lock);
         Ok(Self {
             pid,
             entry: RemoteAddress(loaded.base + region.text + image.entry),
@@ -172,8 +171,7 @@ impl Attachment {
             clean_pages,
             turned_away: vec![0; skipped_cells.len()],
             skipped_cells,
-            instruction,
-            control: loaded.control,
+            control,
             pool,
             layout,
             view,
@@ -184,7 +182,7 @@ impl Attachment {
             hash_before,
             stops,
             attach_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            threads,
+            threads: armed.threads,
             memory,
         })
     }
@@ -238,7 +236,7 @@ impl Attachment {
     /// # Errors
     /// The target ended.
     pub fn close_gates(&self) -> Result<(), Failure> {
-        crate::arm::open(self.pid, &self.memory, &self.gates, 0)
+        open(self.pid, &self.memory, &self.gates, 0)
     }
 
     /// Whether the target still is the program that the probe was put into.
@@ -265,23 +263,22 @@ impl Attachment {
 
     /// Adds contexts to the pool.
     fn refill(&mut self, more: u32) -> Result<(), Failure> {
-        let (pid, instruction, entry) = (self.pid, self.instruction, self.entry);
+        let (pid, entry, memory, filtered) = (self.pid, self.entry, &self.memory, self.filtered);
         let control = RemoteAddress(self.region.start + self.layout_in_region.private);
         let stack = RemoteAddress(self.region.start + self.layout_in_region.stack_top);
-        let ours = |ip: u64| self.region.contains(&ip) || self.blocks.iter().any(|b| b.range().contains(&ip));
-        let (memory, filtered) = (&self.memory, self.filtered);
+        let lock = memory.lock(pid)?;
+        let map_list = maps(pid)?;
+        let lenders = Lenders { pid, memory, maps: &map_list, filtered };
+        let stops = &mut self.stops;
         let filled = transaction(|| {
-            // A thread in our code may be inside its context: another one is borrowed.
-            let thread = World::stop_one(pid, filtered, |t| {
-                !ours(t.ip) && !ours(t.sp) && load::borrowable(memory, t)
-            })?;
-            let mut borrowed = Borrowed::new(pid, thread, instruction)?;
+            let mut helper = Helper::start(&lenders, |t| borrowable(memory, t), stops)?;
             let wanted = control.plus(std::mem::offset_of!(Control, contexts_wanted) as u64);
             memory.write(wanted, &more.to_le_bytes()).map_err(|e| lost(pid, &e))?;
-            let block = load::operate(pid, memory, &mut borrowed, entry, stack, control, Op::Fill);
-            borrowed.give_back()?.let_go(pid);
+            let block = load::operate(pid, memory, &mut helper, entry, stack, control, Op::Fill);
+            helper.end()?;
             block
         })?;
+        drop(lock);
         self.control = filled;
         self.pool.refresh(&self.memory, &filled)
     }
@@ -306,11 +303,12 @@ impl Attachment {
             ranges: &ranges,
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
-            instruction: self.instruction,
             filtered: self.filtered,
         };
         let mut stops = Stops::default();
+        let lock = self.memory.lock(self.pid)?;
         let gone = transaction(|| detach(&job, &mut stops))?;
+        drop(lock);
         let after = hash(&self.memory, &self.trampolines)?;
         drop(self.keeper.take());
         Ok(Detached {
@@ -322,6 +320,24 @@ impl Attachment {
             pause_ns: stops.longest(),
         })
     }
+}
+
+/// Tells the agent of the threads that arming saw: each has its context, and where all of them keep their thread pointer.
+fn introduce(
+    pid: i32,
+    memory: &RemoteMemory,
+    armed: &Armed,
+    pool: &mut Pool,
+    control: &mut Control,
+    control_at: u64,
+) -> Result<(), Failure> {
+    let proven = thread_pointers(memory, armed.seen.iter().map(|s| s.pointer))?;
+    control.flags = control.flags & !flags::FS0_SELF | proven;
+    let own_copy = control_at + std::mem::offset_of!(Control, flags) as u64;
+    for at in [own_copy, control.flags_at] {
+        memory.write(RemoteAddress(at), &control.flags.to_le_bytes()).map_err(|e| lost(pid, &e))?;
+    }
+    pool.register(memory, &armed.seen, &maps(pid)?)
 }
 
 fn skipped_cells(plan: &AttachPlan, blocks: &[Block]) -> Vec<u64> {

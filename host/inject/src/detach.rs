@@ -13,8 +13,8 @@ use trocar_patch::Trampoline;
 use trocar_target::{Failure, Mapping, maps};
 
 use crate::arm::{open, restore, stack_start, stack_words};
-use crate::borrow::Borrowed;
-use crate::load::borrowable;
+use crate::helper::{Call, Helper, Lenders};
+use crate::load::{LETTER, borrowable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::stop::World;
@@ -34,7 +34,6 @@ pub(crate) struct Detach<'a> {
     pub(crate) contexts: &'a [u64],
     /// Text pages that were clean file pages before they were written, and what was in them.
     pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
-    pub(crate) instruction: RemoteAddress,
     pub(crate) filtered: bool,
 }
 
@@ -54,7 +53,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
     let mut rest = Duration::from_millis(1);
     loop {
         let map_list = maps(job.pid)?;
-        let mut world = World::stop(job.pid, None, |ip| !ours(ip))?;
+        let mut world = World::stop(job.pid, |ip| !ours(ip))?;
         let sites = changed.get_or_insert_with(|| restore(job.memory, job.trampolines));
         let sites: Vec<String> =
             sites.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
@@ -65,7 +64,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
             // The text is restored and nobody is in our memory, so nobody can come back to it: the others may run while
             // it goes.
             stops.add(world.release());
-            let mut residue = unmap(job)?;
+            let mut residue = unmap(job, stops)?;
             // By name: where our memory was, the program may have its own by now. What could not be unmapped is residue.
             let ours =
                 |m: &&Mapping| m.path.as_ref().is_some_and(|p| p.to_string_lossy().contains("memfd:trocar-"));
@@ -165,28 +164,33 @@ fn returns_to_us(
 }
 
 /// Unmaps our memory and drops restored pages back to their file.
-fn unmap(job: &Detach<'_>) -> Result<Vec<String>, Failure> {
-    let thread = World::stop_one(job.pid, job.filtered, |t| borrowable(job.memory, t))?;
-    let mut borrowed = Borrowed::new(job.pid, thread, job.instruction)?;
-    let mut residue = Vec::new();
+fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
+    let Detach { pid, memory, filtered, .. } = *job;
+    let map_list = maps(pid)?;
+    let lenders = Lenders { pid, memory, maps: &map_list, filtered };
+    let mut helper = Helper::start(&lenders, |t| borrowable(memory, t), stops)?;
+    let mut what = Vec::new();
+    let mut calls: Vec<Call> = Vec::new();
     for range in job.ranges {
-        let result =
-            borrowed.system_call(libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]);
-        if let Err(failure) = result {
-            residue.push(format!("mapping at {:#x}: {}", range.start, failure.message));
-        }
+        what.push(format!("mapping at {:#x}", range.start));
+        calls.push((libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]));
     }
     for (page, before) in job.clean_pages {
         // Not if anything is different now: another session's jump, a debugger's breakpoint, another module.
-        if job.memory.some(RemoteAddress(*page), before.len()) != *before {
+        if memory.some(RemoteAddress(*page), before.len()) != *before {
             continue;
         }
-        let page = *page;
-        let advice = libc::MADV_DONTNEED as u64;
-        if let Err(failure) = borrowed.system_call(libc::SYS_madvise, [page, PAGE, advice, 0, 0, 0]) {
-            residue.push(format!("private copy of the text page at {page:#x}: {}", failure.message));
+        what.push(format!("private copy of the text page at {page:#x}"));
+        calls.push((libc::SYS_madvise, [*page, PAGE, libc::MADV_DONTNEED as u64, 0, 0, 0]));
+    }
+    let mut residue = Vec::new();
+    for (what, calls) in what.chunks(LETTER).zip(calls.chunks(LETTER)) {
+        for (what, answer) in what.iter().zip(helper.calls(calls)?) {
+            if let Err(failure) = answer {
+                residue.push(format!("{what}: {}", failure.message));
+            }
         }
     }
-    borrowed.give_back()?.let_go(job.pid);
+    helper.end()?;
     Ok(residue)
 }

@@ -1,13 +1,14 @@
 //! The engine's hand in the target: tracee, remote memory, remote system calls, loading the agent, patching, detaching.
 //!
 //! `Attachment::attach` turns an [`AttachPlan`] (made elsewhere, from symbols and the planner) into a live probe;
-//! `Attachment::detach` takes it away and proves it. Ptrace is held only inside a transaction, for some hundred
-//! microseconds. The crate does not know what a point, a policy or an event is.
+//! `Attachment::detach` takes it away and proves it. The program's own threads are stopped for some ten
+//! microseconds at a time; what takes longer is done by a thread of ours that is gone when the transaction ends. The crate does not know what a point, a policy or an event is.
 
 mod arm;
 mod attachment;
-mod borrow;
 mod detach;
+mod foothold;
+mod helper;
 mod image;
 mod keeper;
 mod load;
@@ -17,7 +18,6 @@ mod plain;
 mod ptrace;
 mod region;
 mod request;
-mod server;
 mod stop;
 mod threads;
 mod ticks;

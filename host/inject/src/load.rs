@@ -1,8 +1,7 @@
 //! First transaction: memory in the target, the agent in that memory, the engine started.
 //!
-//! The descriptors of the two memory files exist in the target only while every thread is stopped, so that no fork can
-//! carry one away. Everything slow (filling, starting the engine) happens after the others run again, on one borrowed
-//! thread.
+//! All of it is done by a helper thread (see `helper`) while the program runs. The descriptors of the two memory files
+//! are in the helper's own table and go with it, so that no fork of the program can carry one away.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,16 +14,13 @@ use trocar_abi::control::{Control, MAGIC, Op, flags};
 use trocar_abi::{PAGE, round_up};
 use trocar_target::{Failure, FailureKind};
 
-use crate::borrow::Borrowed;
+use crate::helper::{Call, Helper, Lenders};
 use crate::image::Image;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::from_bytes;
-use crate::ptrace::Registers;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;
-use crate::server::{Call, Server};
-use crate::stop::{Stopped, World};
-use crate::threads::Seen;
+use crate::stop::Stopped;
 
 /// What is to be loaded.
 pub(crate) struct Load<'a> {
@@ -41,8 +37,7 @@ pub(crate) struct Load<'a> {
     pub(crate) contexts: u32,
     /// Makes the private part for a region at this address and these further flags: control block first.
     pub(crate) private: &'a (dyn Fn(u64, u32) -> Vec<u8> + Sync),
-    /// Address of a `syscall` instruction.
-    pub(crate) instruction: RemoteAddress,
+    pub(crate) maps: &'a [trocar_target::Mapping],
     /// Some thread has a seccomp filter.
     pub(crate) filtered: bool,
 }
@@ -55,8 +50,6 @@ pub(crate) struct Loaded {
     pub(crate) shared: File,
     /// The control block as the agent left it.
     pub(crate) control: Control,
-    /// The threads there were.
-    pub(crate) seen: Vec<Seen>,
 }
 
 /// Code of all blocks follows the module and the agent's text in one sealed file.
@@ -79,81 +72,58 @@ const NO_FILE: u64 = u64::MAX;
 
 /// Loads and boots. On failure everything that was mapped is unmapped again.
 pub(crate) fn load(load: &Load<'_>, stops: &mut Stops) -> Result<Loaded, Failure> {
-    let thread = World::stop_one(load.pid, load.filtered, |t| borrowable(load.memory, t))?;
-    let mut borrowed = Borrowed::new(load.pid, thread, load.instruction)?;
+    let Load { pid, memory, maps, filtered, .. } = *load;
+    let lenders = Lenders { pid, memory, maps, filtered };
+    let mut helper = Helper::start(&lenders, |t| borrowable(memory, t), stops)?;
     let mut mapped: Vec<Range<u64>> = Vec::new();
-    let result = put(load, &mut borrowed, &mut mapped, stops);
+    let result = put(load, &mut helper, &mut mapped);
     if result.is_err() {
-        for range in mapped {
-            // The cause is on its way to the user already; a second failure here means that the target is gone.
-            let _ =
-                borrowed.system_call(libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]);
-        }
+        let unmap = mapped.iter().map(|r| (libc::SYS_munmap, [r.start, r.end - r.start, 0, 0, 0, 0]));
+        // The cause is on its way to the user already; a second failure here means that the target is gone.
+        let _ = helper.calls(&unmap.collect::<Vec<Call>>());
     }
-    borrowed.give_back()?.let_go(load.pid);
-    result
+    let ended = helper.end();
+    let loaded = result?;
+    ended.map(|()| loaded)
 }
 
-fn put(
-    load: &Load<'_>,
-    borrowed: &mut Borrowed,
-    mapped: &mut Vec<Range<u64>>,
-    stops: &mut Stops,
-) -> Result<Loaded, Failure> {
-    let tid = borrowed.tid();
-    let own = borrowed.original();
-    let mut server = Server::start(borrowed, load.memory)?;
-    let result = map(load, &mut server, (tid, &own), mapped, stops);
-    server.end()?;
-    let Mapped { base, code, shared, flags, seen } = result?;
-    fill(load, base, &code, flags)?;
-    boot(load, borrowed, base, Op::Init)?;
-    let control = boot(load, borrowed, base, Op::Fill)?;
+fn put(load: &Load<'_>, helper: &mut Helper<'_>, mapped: &mut Vec<Range<u64>>) -> Result<Loaded, Failure> {
+    let Mapped { base, code, shared } = map(load, helper, mapped)?;
+    fill(load, base, &code)?;
+    boot(load, helper, base, Op::Init)?;
+    let control = boot(load, helper, base, Op::Fill)?;
     for block in load.blocks {
         let cell = RemoteAddress(block.address + ENTRY_CELL);
         load.memory.write_word(cell, control.hit_entry).map_err(|e| lost(load.pid, &e))?;
     }
-    Ok(Loaded { base, shared, control, seen })
+    Ok(Loaded { base, shared, control })
 }
 
-/// Maps everything. What needs no file is mapped while the other threads run; the files exist in the target only while
-/// every thread is stopped.
-fn map(
-    load: &Load<'_>,
-    server: &mut Server<'_>,
-    (tid, own): (pid_t, &Registers),
-    mapped: &mut Vec<Range<u64>>,
-    stops: &mut Stops,
-) -> Result<Mapped, Failure> {
+/// Maps everything.
+fn map(load: &Load<'_>, helper: &mut Helper<'_>, mapped: &mut Vec<Range<u64>>) -> Result<Mapped, Failure> {
     let region = load.region;
     for block in load.blocks {
         let free = ANONYMOUS | libc::MAP_FIXED_NOREPLACE as u64;
-        server.call(libc::SYS_mmap, [block.address, block.len, RW, free, NO_FILE, 0])?;
+        helper.call(libc::SYS_mmap, [block.address, block.len, RW, free, NO_FILE, 0])?;
         mapped.push(block.range());
     }
     // After the blocks: the kernel could choose for it the very gap that was chosen for one of them.
-    let base = server.call(libc::SYS_mmap, [0, region.len, RW, ANONYMOUS, NO_FILE, 0])?;
+    let base = helper.call(libc::SYS_mmap, [0, region.len, RW, ANONYMOUS, NO_FILE, 0])?;
     mapped.push(base..base + region.len);
     let scratch = base + region.private;
-    refuse_forbidden_ticks(load, server, scratch)?;
+    refuse_forbidden_ticks(load, helper, scratch)?;
     let names = b"trocar-code\0trocar-shared\0";
     load.memory.write(RemoteAddress(scratch), names).map_err(|e| lost(load.pid, &e))?;
 
-    let world = World::stop(load.pid, Some(tid), |_| true)?;
-    let files = map_files(load, server, base, tid);
-    let seen = world.threads.iter().filter_map(|t| Some((t.tid, t.registers?))).chain([(tid, *own)]);
-    let seen: Vec<Seen> = seen.map(|(tid, r)| Seen { tid, pointer: r.fs_base, sp: r.rsp }).collect();
-    stops.add(world.release());
-    let (code, shared) = files?;
-    // A memory file may be mapped before it has its length; so that is set when the others run again.
+    let (code, shared) = map_files(load, helper, base)?;
+    // A memory file may be mapped before it has its length.
     for (file, len) in [(&code, block_offsets(load).1), (&shared, load.shared_len)] {
         let made = file.set_len(len).and_then(|()| seal(file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW));
         made.map_err(|e| {
             Failure::new(FailureKind::Bug, format!("a memory file cannot be made {len} bytes long: {e}"))
         })?;
     }
-    let flags = thread_pointer_flags(load, &seen)?;
-    Ok(Mapped { base, code, shared, flags, seen })
+    Ok(Mapped { base, code, shared })
 }
 
 /// What [`map`] mapped.
@@ -161,27 +131,20 @@ struct Mapped {
     base: u64,
     code: File,
     shared: File,
-    flags: u32,
-    seen: Vec<Seen>,
 }
 
-/// Makes both memory files, opens them here, maps them and closes them there: two letters to the server.
-fn map_files(
-    load: &Load<'_>,
-    server: &mut Server<'_>,
-    base: u64,
-    tid: pid_t,
-) -> Result<(File, File), Failure> {
+/// Makes both memory files, opens them here and maps them there. Their descriptors end with the helper.
+fn map_files(load: &Load<'_>, helper: &mut Helper<'_>, base: u64) -> Result<(File, File), Failure> {
     let region = load.region;
     let names = [base + region.private, base + region.private + 12];
     let make = |flags: u64| names.map(|name| (libc::SYS_memfd_create, [name, flags, 0, 0, 0, 0]));
-    let mut made = server.calls(&make(MEMFD_FLAGS))?;
+    let mut made = helper.calls(&make(MEMFD_FLAGS))?;
     if made.iter().all(Result::is_err) {
         // Before Linux 6.3 there was no MFD_NOEXEC_SEAL.
-        made = server.calls(&make(u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)))?;
+        made = helper.calls(&make(u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)))?;
     }
     let numbers: Vec<u64> = made.iter().flatten().copied().collect();
-    let files: Vec<io::Result<File>> = numbers.iter().map(|fd| open_memory_file(tid, *fd)).collect();
+    let files: Vec<io::Result<File>> = numbers.iter().map(|fd| open_memory_file(load.pid, helper.tid(), *fd)).collect();
     let mut calls: Vec<Call> = Vec::new();
     if let ([code, shared], [Ok(_), Ok(_)]) = (numbers.as_slice(), files.as_slice()) {
         let private = libc::MAP_PRIVATE as u64 | FIXED;
@@ -193,11 +156,8 @@ fn map_files(
             calls.push((libc::SYS_mmap, [place.start, place.end - place.start, RX, private, *code, offset]));
         }
     }
-    // Whatever became of the rest, the descriptors do not stay.
-    let close = numbers.iter().map(|fd| (libc::SYS_close, [*fd, 0, 0, 0, 0, 0]));
-    let letters: Vec<Call> = calls.into_iter().chain(close).collect();
-    for letter in letters.chunks(LETTER) {
-        for answer in server.calls(letter)? {
+    for letter in calls.chunks(LETTER) {
+        for answer in helper.calls(letter)? {
             answer?;
         }
     }
@@ -216,11 +176,11 @@ fn map_files(
 }
 
 /// Calls of one letter.
-const LETTER: usize = 48;
+pub(crate) const LETTER: usize = 48;
 
 /// Opens a memory file of the target here. Works across mount and pid namespaces.
-fn open_memory_file(tid: pid_t, fd: u64) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).open(format!("/proc/{tid}/fd/{fd}"))?;
+fn open_memory_file(pid: pid_t, tid: pid_t, fd: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/task/{tid}/fd/{fd}"))?;
     // A file of ours is new and nameless. Whatever else the target's number leads to (a program that shares the memory
     // could forge it) must not be touched with our rights.
     let facts = file.metadata()?;
@@ -230,7 +190,7 @@ fn open_memory_file(tid: pid_t, fd: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether a thread may be taken away from where it is: not in the middle of a restartable sequence, which would then run
+/// Whether a thread may be taken away from where it is for a moment: not in the middle of a restartable sequence, which would then run
 /// on as if it had not been interrupted (rseq(2); `struct rseq_cs` in `linux/rseq.h`).
 pub(crate) fn borrowable(memory: &RemoteMemory, thread: &Stopped) -> bool {
     let area = crate::ptrace::rseq_area(thread.tid);
@@ -244,9 +204,9 @@ pub(crate) fn borrowable(memory: &RemoteMemory, thread: &Stopped) -> bool {
 }
 
 /// A thread whose reading of the time-stamp counter faults (PR_SET_TSC) would die of our timing of hits.
-fn refuse_forbidden_ticks(load: &Load<'_>, server: &mut Server<'_>, scratch: u64) -> Result<(), Failure> {
+fn refuse_forbidden_ticks(load: &Load<'_>, helper: &mut Helper<'_>, scratch: u64) -> Result<(), Failure> {
     const FAULTS: u32 = 2; // PR_TSC_SIGSEGV
-    server.call(libc::SYS_prctl, [libc::PR_GET_TSC as u64, scratch, 0, 0, 0, 0])?;
+    helper.call(libc::SYS_prctl, [libc::PR_GET_TSC as u64, scratch, 0, 0, 0, 0])?;
     let mut answer = [0; 4];
     load.memory.read(RemoteAddress(scratch), &mut answer).map_err(|e| lost(load.pid, &e))?;
     if u32::from_le_bytes(answer) == FAULTS {
@@ -258,10 +218,15 @@ fn refuse_forbidden_ticks(load: &Load<'_>, server: &mut Server<'_>, scratch: u64
     Ok(())
 }
 
+/// The flag of [`thread_pointers`] while no thread of the program has been seen: what our helper can do.
+fn helpers_flag() -> u32 {
+    if has_fsgsbase() { 0 } else { flags::FS0_SELF }
+}
+
 /// Whether `fs:0` may stand for the thread pointer: it does where it holds it in every thread.
-fn thread_pointer_flags(load: &Load<'_>, seen: &[Seen]) -> Result<u32, Failure> {
-    let mut pointers = seen.iter().map(|s| s.pointer);
-    if pointers.all(|p| p != 0 && load.memory.word(RemoteAddress(p)).is_ok_and(|word| word == p)) {
+pub(crate) fn thread_pointers(memory: &RemoteMemory, pointers: impl Iterator<Item = u64>) -> Result<u32, Failure> {
+    let mut pointers = pointers;
+    if pointers.all(|p| p != 0 && memory.word(RemoteAddress(p)).is_ok_and(|word| word == p)) {
         return Ok(flags::FS0_SELF);
     }
     if has_fsgsbase() {
@@ -281,7 +246,7 @@ fn has_fsgsbase() -> bool {
     unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_FSGSBASE != 0 }
 }
 
-fn fill(load: &Load<'_>, base: u64, code: &File, flags: u32) -> Result<(), Failure> {
+fn fill(load: &Load<'_>, base: u64, code: &File) -> Result<(), Failure> {
     let wrong = |e: io::Error| Failure::new(FailureKind::Bug, format!("filling the code of the agent: {e}"));
     code.write_all_at(load.module, load.region.module).map_err(wrong)?;
     code.write_all_at(&load.image.text, load.region.text).map_err(wrong)?;
@@ -294,7 +259,7 @@ fn fill(load: &Load<'_>, base: u64, code: &File, flags: u32) -> Result<(), Failu
     let gone = |e: io::Error| lost(load.pid, &e);
     let data = load.image.data_at(base + load.region.text)?;
     load.memory.write(RemoteAddress(base + load.region.data), &data).map_err(gone)?;
-    load.memory.write(RemoteAddress(base + load.region.private), &(load.private)(base, flags)).map_err(gone)
+    load.memory.write(RemoteAddress(base + load.region.private), &(load.private)(base, helpers_flag())).map_err(gone)
 }
 
 #[expect(unsafe_code, reason = "seals have no safe interface in std")]
@@ -310,23 +275,17 @@ fn seal(file: &File, seals: i32) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Runs one operation of the agent on the borrowed thread. Returns the control block after it.
+/// Runs one operation of the agent on the helper. Returns the control block after it.
 pub(crate) fn operate(
     pid: pid_t,
     memory: &RemoteMemory,
-    borrowed: &mut Borrowed,
+    helper: &mut Helper<'_>,
     entry: RemoteAddress,
     stack_top: RemoteAddress,
     control: RemoteAddress,
     op: Op,
 ) -> Result<Control, Failure> {
-    let done_at = control.plus(std::mem::offset_of!(Control, done) as u64);
-    memory.write(done_at, &0u32.to_le_bytes()).map_err(|e| lost(pid, &e))?;
-    borrowed.run(entry, stack_top, [op as u64, control.0], |_| {
-        let mut done = [0; 4];
-        memory.read(done_at, &mut done).map_err(|e| lost(pid, &e))?;
-        Ok(u32::from_le_bytes(done) != 0)
-    })?;
+    helper.run(entry, [op as u64, control.0], stack_top)?;
     let bytes = memory.bytes(control, size_of::<Control>()).map_err(|e| lost(pid, &e))?;
     let block: Control =
         from_bytes(&bytes).ok_or_else(|| Failure::new(FailureKind::Bug, "a short control block"))?;
@@ -341,7 +300,7 @@ pub(crate) fn operate(
     Ok(block)
 }
 
-fn boot(load: &Load<'_>, borrowed: &mut Borrowed, base: u64, op: Op) -> Result<Control, Failure> {
+fn boot(load: &Load<'_>, helper: &mut Helper<'_>, base: u64, op: Op) -> Result<Control, Failure> {
     let at = |offset: u64| RemoteAddress(base + offset);
     let control = at(load.region.private);
     if op == Op::Fill {
@@ -349,7 +308,7 @@ fn boot(load: &Load<'_>, borrowed: &mut Borrowed, base: u64, op: Op) -> Result<C
         load.memory.write(wanted, &load.contexts.to_le_bytes()).map_err(|e| lost(load.pid, &e))?;
     }
     let entry = at(load.region.text + load.image.entry);
-    operate(load.pid, load.memory, borrowed, entry, at(load.region.stack_top), control, op)
+    operate(load.pid, load.memory, helper, entry, at(load.region.stack_top), control, op)
 }
 
 pub(crate) fn lost(pid: pid_t, error: &io::Error) -> Failure {
@@ -358,25 +317,6 @@ pub(crate) fn lost(pid: pid_t, error: &io::Error) -> Failure {
         format!("the memory of process {pid} cannot be reached any more: {error}"),
     )
     .hint("it has ended, or it has started another program")
-}
-
-/// Address of a `syscall` instruction: in the vdso, which every process has, else in any text.
-pub(crate) fn find_syscall(
-    memory: &RemoteMemory,
-    maps: &[trocar_target::Mapping],
-) -> Result<RemoteAddress, Failure> {
-    const SYSCALL: [u8; 2] = [0x0f, 0x05];
-    const LOOK: u64 = 4 << 20;
-    let mut texts: Vec<_> = maps.iter().filter(|m| m.execute && m.read).collect();
-    texts.sort_by_key(|m| !m.is_special("[vdso]"));
-    for text in texts {
-        let len = usize::try_from((text.end - text.start).min(LOOK)).unwrap_or(0);
-        let bytes = memory.some(RemoteAddress(text.start), len);
-        if let Some(at) = bytes.windows(2).position(|w| w == SYSCALL) {
-            return Ok(RemoteAddress(text.start + at as u64));
-        }
-    }
-    Err(Failure::new(FailureKind::NothingPatched, "no system-call instruction was found in the target"))
 }
 
 /// Address of the vdso's clock, zero if there is none.

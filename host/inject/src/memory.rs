@@ -4,6 +4,10 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use trocar_target::{Failure, FailureKind};
 
 /// An address in the target. It cannot be dereferenced here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +18,20 @@ impl RemoteAddress {
     #[must_use]
     pub const fn plus(self, bytes: u64) -> Self {
         Self(self.0.wrapping_add(bytes))
+    }
+}
+
+/// How long another trocar may be at work before we give up.
+const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The right to change the process; see [`RemoteMemory::lock`].
+#[derive(Debug)]
+pub(crate) struct Lock<'a>(&'a RemoteMemory);
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        // It cannot fail for a descriptor of ours, and ends with it anyway.
+        let _ = flock(&self.0.file, FlockOperation::Unlock);
     }
 }
 
@@ -31,6 +49,26 @@ impl RemoteMemory {
     /// The process is gone, or not ours to trace.
     pub fn open(pid: i32) -> io::Result<Self> {
         Ok(Self { file: OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))? })
+    }
+
+    /// Keeps every other trocar from changing the process until the lock is dropped. All take it on the same file of
+    /// /proc, and the kernel gives it back when its holder ends.
+    ///
+    /// # Errors
+    /// Another trocar is at work for too long.
+    pub(crate) fn lock(&self, pid: i32) -> Result<Lock<'_>, Failure> {
+        let until = Instant::now() + LOCK_DEADLINE;
+        while let Err(error) = flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK || Instant::now() > until {
+                return Err(Failure::new(
+                    FailureKind::NothingPatched,
+                    format!("another trocar is attaching to or leaving process {pid}: {error}"),
+                )
+                .hint("try again when it is done; nothing was touched"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(Lock(self))
     }
 
     /// Fills `to` from `at`.

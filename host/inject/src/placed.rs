@@ -112,10 +112,9 @@ impl Placed {
             clock_gettime: clock,
             layout: *layout,
             hit_entry: 0,
-            done: 0,
+            flags_at: 0,
             failed: 0,
             message_len: 0,
-            reserved: 0,
             message: [0; trocar_abi::control::MESSAGE_BYTES],
         };
         let mut bytes = bytes_of(&control).to_vec();

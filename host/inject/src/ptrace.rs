@@ -6,11 +6,6 @@ use std::mem;
 
 use libc::{c_int, c_long, pid_t};
 
-/// Note type of the extended processor state (`linux/elf.h`).
-const NT_X86_XSTATE: usize = 0x202;
-/// Most bytes of extended state we keep: AVX-512 and AMX tiles fit (Intel SDM 1, 13.4).
-const XSTATE_MAX: usize = 16 << 10;
-
 /// General registers, as the kernel's `user_regs_struct`.
 pub(crate) type Registers = libc::user_regs_struct;
 
@@ -23,6 +18,8 @@ pub(crate) enum Event {
     Signal(c_int),
     /// At the entry to, or the exit from, a system call.
     SystemCall,
+    /// Has created a thread, which is traced too.
+    Cloned,
     /// Ended.
     Gone,
 }
@@ -38,6 +35,23 @@ pub(crate) fn seize(tid: pid_t, unfiltered: bool) -> io::Result<()> {
     let options = (libc::PTRACE_O_TRACESYSGOOD | suspend) as usize;
     // SAFETY: takes numbers only.
     check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0usize, options) })
+}
+
+/// From now on the stopped tracee says when it creates a thread, and that thread is traced as well. Asked only of a
+/// thread that is about to create one for us: one of the program's own is nobody's business.
+pub(crate) fn tell_clones(tid: pid_t, unfiltered: bool) -> io::Result<()> {
+    let suspend = if unfiltered { libc::PTRACE_O_SUSPEND_SECCOMP } else { 0 };
+    let options = (libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | suspend) as usize;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, tid, 0usize, options) })
+}
+
+/// What a stopped tracee has to say of its last event: after [`Event::Cloned`] the new thread's id.
+pub(crate) fn message(tid: pid_t) -> io::Result<u64> {
+    let mut message = 0u64;
+    // SAFETY: the kernel writes one word.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, tid, 0usize, &raw mut message) })?;
+    Ok(message)
 }
 
 /// Asks a tracee to stop. It does so at once, or when it comes back from an uninterruptible sleep.
@@ -72,23 +86,6 @@ pub(crate) fn registers(tid: pid_t) -> io::Result<Registers> {
 pub(crate) fn set_registers(tid: pid_t, registers: &Registers) -> io::Result<()> {
     // SAFETY: the kernel reads one `user_regs_struct` and checks it.
     check(unsafe { libc::ptrace(libc::PTRACE_SETREGS, tid, 0usize, &raw const *registers) })
-}
-
-/// x87, vector and further state of a stopped tracee.
-pub(crate) fn extended_state(tid: pid_t) -> io::Result<Vec<u8>> {
-    let mut state = vec![0u8; XSTATE_MAX];
-    let mut range = libc::iovec { iov_base: state.as_mut_ptr().cast(), iov_len: state.len() };
-    // SAFETY: the kernel writes at most `iov_len` bytes and sets it to what it wrote.
-    check(unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, &raw mut range) })?;
-    state.truncate(range.iov_len);
-    Ok(state)
-}
-
-/// Puts back what [`extended_state`] read.
-pub(crate) fn set_extended_state(tid: pid_t, state: &[u8]) -> io::Result<()> {
-    let mut range = libc::iovec { iov_base: state.as_ptr().cast_mut().cast(), iov_len: state.len() };
-    // SAFETY: the kernel only reads the bytes, and checks them.
-    check(unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid, NT_X86_XSTATE, &raw mut range) })
 }
 
 /// The mask of blocked signals of a stopped tracee.
@@ -134,6 +131,8 @@ pub(crate) fn poll(tid: pid_t) -> io::Result<Option<Event>> {
     let signal = libc::WSTOPSIG(status);
     Ok(Some(if status >> 16 == libc::PTRACE_EVENT_STOP {
         Event::Stopped
+    } else if status >> 16 == libc::PTRACE_EVENT_CLONE {
+        Event::Cloned
     } else if signal == libc::SIGTRAP | 0x80 {
         Event::SystemCall
     } else {

@@ -51,8 +51,6 @@ pub(crate) struct Stopped {
     pub(crate) sp: u64,
     /// A signal that was about to be delivered in this stop.
     held: i32,
-    /// A signal that came while the thread was borrowed.
-    again: i32,
 }
 
 /// The whole process, stopped. Dropping it lets everything go.
@@ -65,16 +63,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Stops every thread but `borrowed`. `harmless` says whether a thread that sleeps in the kernel may stay as it is,
-    /// by its program counter.
-    pub(crate) fn stop(
-        pid: pid_t,
-        borrowed: Option<pid_t>,
-        harmless: impl Fn(u64) -> bool,
-    ) -> Result<Self, Failure> {
+    /// Stops every thread. `harmless` says whether a thread that sleeps in the kernel may stay as it is, by its program
+    /// counter.
+    pub(crate) fn stop(pid: pid_t, harmless: impl Fn(u64) -> bool) -> Result<Self, Failure> {
         let mut last = None;
         for deadline in DEADLINES_MS {
-            match Self::try_stop(pid, borrowed, Duration::from_millis(deadline), &harmless) {
+            match Self::try_stop(pid, Duration::from_millis(deadline), &harmless) {
                 Err(failure) if failure.kind == FailureKind::NothingPatched => last = Some(failure),
                 other => return other,
             }
@@ -85,7 +79,6 @@ impl World {
 
     fn try_stop(
         pid: pid_t,
-        borrowed: Option<pid_t>,
         deadline: Duration,
         harmless: &impl Fn(u64) -> bool,
     ) -> Result<Self, Failure> {
@@ -96,7 +89,7 @@ impl World {
             let mut fresh = 0;
             for tid in tasks(pid)? {
                 let known = world.threads.iter().any(|t| t.tid == tid) || waiting.iter().any(|w| w.0 == tid);
-                if known || borrowed == Some(tid) {
+                if known {
                     continue;
                 }
                 match ptrace::seize(tid, false).and_then(|()| ptrace::interrupt(tid)) {
@@ -119,16 +112,16 @@ impl World {
                 break;
             }
         }
-        if world.threads.is_empty() && borrowed.is_none() {
+        if world.threads.is_empty() {
             return Err(gone(pid));
         }
         Ok(world)
     }
 
-    /// Stops one thread, to borrow it: one that sleeps in a system call if there is one; the first thread last, because
+    /// Stops one thread, to work for us: one that sleeps in a system call if there is one; the first thread last, because
     /// in most servers it does the work. `usable` says by program counter and stack pointer whether it may be used.
     ///
-    /// `filtered`: some thread has a seccomp filter, which is suspended for the one that is borrowed.
+    /// `filtered`: some thread has a seccomp filter, which is suspended for the one that is used.
     pub(crate) fn stop_one(
         pid: pid_t,
         filtered: bool,
@@ -162,11 +155,11 @@ impl World {
                     last = format!("thread {tid} ended");
                     continue;
                 };
-                // A signal in delivery is delivered by letting it go, not by borrowing.
+                // A signal in delivery is delivered by letting it go first.
                 if thread.held == 0 && usable(&thread) {
                     return Ok(thread);
                 }
-                last = format!("thread {tid} is at a place where it cannot be borrowed");
+                last = format!("thread {tid} is at a place where it cannot be used");
                 world.threads.push(thread);
             }
             if tasks(pid)?.iter().all(|&tid| is_gone(pid, tid)) {
@@ -176,7 +169,7 @@ impl World {
         }
         Err(Failure::new(
             FailureKind::NothingPatched,
-            format!("no thread of process {pid} could be borrowed: {last}"),
+            format!("no thread of process {pid} could be used: {last}"),
         )
         .hint("the target was let go untouched; try again when the machine is less busy"))
     }
@@ -203,7 +196,6 @@ impl World {
                             ip: r.rip,
                             sp: r.rsp,
                             held,
-                            again: 0,
                         });
                     }
                     false
@@ -229,7 +221,7 @@ impl World {
                     // Only one that cannot stop: any other is on its way, and must be seen when it stops, because the
                     // stop may have ended its call with EINTR.
                     Some((sp, ip)) if harmless(ip) && cannot_stop(self.pid, tid) => {
-                        self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0, again: 0 });
+                        self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
                         false
                     }
                     _ => true,
@@ -260,7 +252,7 @@ impl World {
         }
         self.released = true;
         for thread in &mut self.threads {
-            thread.let_go(self.pid);
+            thread.let_go();
         }
     }
 }
@@ -281,19 +273,16 @@ impl Stopped {
         Ok(())
     }
 
-    /// Notes a signal that came while the thread was ours; it is sent again when the thread is let go (a detach delivers
-    /// one only from the stop in which it came).
+    /// Notes that the stop in which the thread is now is the delivery of a signal (zero: it is not), so that letting it go
+    /// delivers it.
     pub(crate) fn hold(&mut self, signal: i32) {
-        self.again = signal;
+        self.held = signal;
     }
 
     /// Lets the thread go with the registers that it has, the signal that was held back, and the call that our stop
     /// interrupted started again.
-    pub(crate) fn let_go(&mut self, pid: pid_t) {
-        if let Some(registers) = self.registers.as_mut()
-            && registers.rax.cast_signed() == EINTR
-            && RESTARTED.contains(&registers.orig_rax)
-        {
+    pub(crate) fn let_go(&mut self) {
+        if let Some(registers) = self.registers.as_mut().filter(|r| starts_again(r)) {
             // Told so, the kernel itself starts the call again, unless a handler runs first: then it is EINTR after all.
             registers.rax = ERESTARTNOHAND.cast_unsigned();
             // If this fails the thread is gone, and with it the reason to do it.
@@ -301,16 +290,12 @@ impl Stopped {
         }
         // A thread that sleeps cannot be detached now: the kernel does it when this tracer thread ends.
         let _ = ptrace::detach(self.tid, self.held);
-        if self.again != 0 {
-            send_again(pid, self.tid, self.again);
-        }
     }
 }
 
-#[expect(unsafe_code, reason = "a signal for one thread has no interface in std")]
-fn send_again(pid: pid_t, tid: pid_t, signal: i32) {
-    // SAFETY: takes numbers. Failure means that the thread is gone.
-    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
+/// Whether a thread is at the end of a call that our stop, and nothing else, ended with EINTR.
+pub(crate) fn starts_again(registers: &Registers) -> bool {
+    registers.rax.cast_signed() == EINTR && RESTARTED.contains(&registers.orig_rax)
 }
 
 /// Lets others run between two looks: this thread may have real-time priority, and a yield would give way to its equals
@@ -405,5 +390,5 @@ pub(crate) fn gone(pid: pid_t) -> Failure {
 /// # Errors
 /// As any stop: the process ended, is traced already, or did not stop in time.
 pub fn bare_stop(pid: pid_t) -> Result<Duration, Failure> {
-    crate::tracer::transaction(|| Ok(World::stop(pid, None, |_| true)?.release()))
+    crate::tracer::transaction(|| Ok(World::stop(pid, |_| true)?.release()))
 }

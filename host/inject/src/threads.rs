@@ -13,7 +13,7 @@ use trocar_target::{Failure, FailureKind, Mapping, maps};
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::bytes_of;
-use crate::stop::tasks;
+use crate::stop::{Stopped, tasks};
 
 /// Longest stack that is believed. A larger mapping is something else.
 const STACK_MAX: u64 = 1 << 30;
@@ -45,6 +45,14 @@ pub(crate) struct Seen {
     /// Its thread pointer.
     pub(crate) pointer: u64,
     pub(crate) sp: u64,
+}
+
+impl Seen {
+    /// A thread that was stopped; one that only sleeps shows no thread pointer.
+    pub(crate) fn of(thread: &Stopped) -> Option<Self> {
+        let registers = thread.registers?;
+        Some(Self { tid: thread.tid, pointer: registers.fs_base, sp: registers.rsp })
+    }
 }
 
 /// The pool as the host sees it.

@@ -88,14 +88,12 @@ pub struct Control {
     pub layout: crate::shared::Layout,
     /// Answers: address that trampolines call.
     pub hit_entry: u64,
-    /// Answers: set last, when the operation is over and the borrowed thread waits to be given back.
-    pub done: u32,
+    /// Answers: address of the word with the agent's own copy of `flags`, which the host corrects before it opens a gate.
+    pub flags_at: u64,
     /// Answers: zero, or the operation failed and `message` says why.
     pub failed: u32,
     /// Answers: bytes used of `message`.
     pub message_len: u32,
-    /// Keeps the layout free of holes.
-    pub reserved: u32,
     /// Answers: why an operation failed, UTF-8.
     pub message: [u8; MESSAGE_BYTES],
 }

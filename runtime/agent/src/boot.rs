@@ -1,6 +1,6 @@
-//! What happens on a borrowed thread: the engine, the module, the pool of contexts.
+//! What happens on the host's helper thread: the engine, the module, the pool of contexts.
 //!
-//! The host has stopped one thread outside our code, gave it a stack of ours, and waits. No gate is open yet when
+//! The host gave it a stack of ours, and waits. No gate is open yet when
 //! `init` runs; hits may be under way on other threads when `fill` runs.
 
 use alloc::boxed::Box;
@@ -158,6 +158,7 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
 
     // SAFETY: INVARIANT (boot first): no gate is open, nobody else reads.
     let agent = unsafe { agent_mut() };
+    block.flags_at = &raw mut agent.flags as u64;
     agent.pid = block.pid;
     agent.sites = sites;
     agent.gates = gates;

@@ -1,4 +1,4 @@
-//! The two ways into the agent, in assembly: `hit_entry` from trampolines, `agent_entry` on a borrowed thread.
+//! The two ways into the agent, in assembly: `hit_entry` from trampolines, `agent_entry` on the host's helper thread.
 //!
 //! `hit_entry` builds the `HitFrame` of `trocar_abi::hit`, in which the order of the pushes is drawn; the two must
 //! change together, and `OFFSETS` below compares them. It keeps every register but rcx, which the trampoline itself
@@ -122,29 +122,37 @@ core::arch::global_asm!(
     "popfq",
     "pop rbp",
     "ret",
-    // agent_entry(rdi: operation, rsi: control block), on a stack of ours whose top is 16-byte aligned. It never
-    // returns: when it is done it says so in the control block and waits for the host, which gives the thread back.
+    // agent_entry(rdi: operation, rsi: control block), called on a stack of ours. A panic in `boot` comes back to
+    // `recover_boot` with this stack pointer, so what the caller wants kept is kept here, not by `boot`.
     ".globl agent_entry",
     "agent_entry:",
     "cld",
+    "push rbp",
+    "push rbx",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
     "xor ebp, ebp",
-    "push rsi",
-    "push rsi",
+    "sub rsp, 8",
     "mov [rip + {boot_recover}], rsp",
     "call {boot}",
     ".globl recover_boot",
     "recover_boot:",
-    "pop rsi",
-    "mov dword ptr [rsi + {done}], 1",
-    "4: pause",
-    "jmp 4b",
+    "add rsp, 8",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbx",
+    "pop rbp",
+    "ret",
     enter = sym crate::dispatch::enter,
     run = sym crate::dispatch::run,
     boot = sym crate::boot::boot,
     boot_recover = sym BOOT_RECOVER,
     recover = const offset_of!(Context, recover),
     inside = const offset_of!(Context, head) + offset_of!(ContextHead, inside),
-    done = const offset_of!(trocar_abi::control::Control, done),
 );
 
 /// Where a panic while booting goes: the stack pointer that `agent_entry` saved.

@@ -29,7 +29,7 @@ pub(crate) struct Agent {
 
 /// A cell for [`Agent`].
 ///
-/// INVARIANT (boot first): it is written only by `boot::init`, on the one borrowed thread, before the host opens a
+/// INVARIANT (boot first): it is written only by `boot::init`, on the host's helper thread, before the host opens a
 /// gate; afterwards everybody only reads.
 struct AgentCell(UnsafeCell<Agent>);
 // SAFETY: INVARIANT (boot first).
@@ -53,7 +53,7 @@ static AGENT: AgentCell = AgentCell(UnsafeCell::new(Agent {
 /// Contexts that exist and may be claimed; grows when the host refills the pool.
 pub(crate) static FILLED: AtomicU32 = AtomicU32::new(0);
 
-/// The borrowed thread's state: its thread pointer, so that the platform layer knows it is booting, the heap that
+/// The helper thread's state: its thread pointer, so that the platform layer knows it is booting, the heap that
 /// allocations come from, wasmtime's thread-local slot, and where a panic goes.
 pub(crate) static BOOT_THREAD: AtomicU64 = AtomicU64::new(0);
 pub(crate) static BOOT_HEAP: AtomicPtr<Heap> = AtomicPtr::new(core::ptr::null_mut());
@@ -73,18 +73,18 @@ pub(crate) fn agent() -> &'static Agent {
 /// The globals, to fill them.
 ///
 /// # Safety
-/// INVARIANT (boot first): on the borrowed thread, before a gate is open, and no other reference is in use.
+/// INVARIANT (boot first): on the helper thread, before a gate is open, and no other reference is in use.
 pub(crate) unsafe fn agent_mut() -> &'static mut Agent {
     let cell = AGENT.0.get();
     // SAFETY: the caller's contract.
     unsafe { &mut *cell }
 }
 
-/// Whether this thread is the borrowed one.
+/// Whether this thread is the helper.
 #[inline]
 pub(crate) fn booting() -> bool {
-    let borrowed = BOOT_THREAD.load(Ordering::Relaxed);
-    borrowed != 0 && borrowed == thread_pointer()
+    let helper = BOOT_THREAD.load(Ordering::Relaxed);
+    helper != 0 && helper == thread_pointer()
 }
 
 /// The thread pointer: from `fs:0` where the host has proven that it holds it, else by `rdfsbase`.

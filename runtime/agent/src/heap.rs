@@ -1,6 +1,6 @@
 //! Heaps: one for booting and one in each context, over memory that the host mapped.
 //!
-//! A heap belongs to one thread at a time, so it needs no lock: the borrowed thread uses the boot heap or that of the
+//! A heap belongs to one thread at a time, so it needs no lock: the helper thread uses the boot heap or that of the
 //! context it is filling; a hit uses the heap of the context that it is inside, and only when a probe traps (wasmtime
 //! makes an error value). Free blocks go to a list of their size class and are used again; nothing is merged.
 

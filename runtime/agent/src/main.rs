@@ -1,7 +1,7 @@
 //! The freestanding image that runs probes inside the target.
 //!
 //! It has no libc, no dynamic linker, no thread-local storage and no thread of its own. The host maps it, applies
-//! its relocations, and enters it in two ways: `agent_entry` on a borrowed thread (`boot`), and `hit_entry` from
+//! its relocations, and enters it in two ways: `agent_entry` on the host's helper thread (`boot`), and `hit_entry` from
 //! trampolines (`entry`, then `dispatch`). On the hit path it makes no system call, takes no lock and allocates
 //! nothing; the exceptions are named where they stand. A bug of ours disarms it; the target lives.
 #![no_std]

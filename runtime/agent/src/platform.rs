@@ -12,7 +12,7 @@ use crate::global::{BOOT_TLS, booting};
 
 const ENOSYS: i32 = 38;
 
-/// wasmtime's thread-local slot: a field of the context, or of the borrowed thread.
+/// wasmtime's thread-local slot: a field of the context, or of the helper thread.
 #[unsafe(no_mangle)]
 extern "C" fn wasmtime_tls_get(_slot: usize) -> *mut u8 {
     if booting() {

@@ -1,7 +1,7 @@
 //! Every system call the agent can make, on one page.
 //!
 //! On the hit path only `read_own_memory` (for probes that import a read) and, at a thread's first hit,
-//! `thread_id` and `alternate_stack`. `protect` runs on a borrowed thread, never in a hit.
+//! `thread_id` and `alternate_stack`. `protect` runs on the helper thread, never in a hit.
 
 use core::arch::asm;
 

@@ -1,0 +1,247 @@
+//! Some bytes of code of ours in the target, where the program has none: what a thread of the target executes to create
+//! our helper thread, and what that helper falls into when nobody guides it.
+//!
+//! The code must exist before any memory of ours does, so it is put into slack: the rest of an executable page behind
+//! the end of the segment that the file put there (or behind the vdso). The program can neither run nor read these
+//! bytes on purpose. They are written through `/proc/PID/mem` and taken away again before the transaction ends.
+//!
+//! INVARIANT (we may die): at every moment, whatever thread has been brought here goes on by itself if we are killed.
+//! The lender's registers are kept beside the code, and it loads them itself; the helper ends. That is why nothing is
+//! done to the lender by ptrace but one jump to `lend` and one return: its signal mask is changed by the code, too.
+#![expect(unsafe_code, reason = "code for the target is assembled here, and its bytes have no safe name in Rust")]
+
+use trocar_target::{Failure, FailureKind, Mapping};
+
+use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::ptrace::Registers;
+
+core::arch::global_asm!(
+    ".pushsection .rodata.trocar_foothold, \"a\", @progbits",
+    ".balign 16",
+    "trocar_foothold:",
+    // The lender comes in at `syscall` with rt_sigprocmask(SIG_SETMASK, all, NULL, 8) in its registers: no handler of
+    // the program runs on the new thread, and none on this one before its registers are its own again.
+    "20: syscall",
+    "mov eax, 56", // clone(CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM, no stack of its own)
+    "mov edi, 0x50f00",
+    "mov esi, 0",
+    "mov edx, 0",
+    "mov r10d, 0",
+    "mov r8d, 0",
+    "syscall",
+    "xchg rax, rcx", // zero in the new thread; tested without flags, which are the lender's
+    "jrcxz 23f",
+    "mov eax, 14",
+    "mov edi, 2",
+    "lea rsi, [rip + 26f]",
+    "mov edx, 0",
+    "mov r10d, 8",
+    "syscall",
+    // No flag is changed above, and the rest of the lender's state was not touched.
+    "21: mov rax, [rip + 27f]",
+    "mov rcx, [rip + 27f + 8]",
+    "mov rdx, [rip + 27f + 16]",
+    "mov rsi, [rip + 27f + 24]",
+    "mov rdi, [rip + 27f + 32]",
+    "mov r8, [rip + 27f + 40]",
+    "mov r9, [rip + 27f + 48]",
+    "mov r10, [rip + 27f + 56]",
+    "mov r11, [rip + 27f + 64]",
+    "jmp [rip + 27f + 72]",
+    // What the helper is made to call one at a time; left alone, it ends.
+    "22: syscall",
+    "23: mov eax, 60", // exit(0), of this thread alone
+    "mov edi, 0",
+    "syscall",
+    "ud2",
+    ".balign 8",
+    "25: .quad -1", // all signals
+    "26: .quad 0",  // the lender's own mask
+    "27: .fill 10, 8, 0",
+    "28:",
+    ".balign 8",
+    "trocar_foothold_table:", // offsets, in the order of `Table`
+    ".quad 20b - trocar_foothold, 22b - trocar_foothold, 25b - trocar_foothold",
+    ".quad 26b - trocar_foothold, 27b - trocar_foothold, 28b - trocar_foothold",
+    ".popsection",
+);
+
+/// Offsets in the code, as the assembler found them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Table {
+    lend: u64,
+    call: u64,
+    all: u64,
+    mask: u64,
+    saved: u64,
+    len: u64,
+}
+
+/// The code's bytes, and where what is in them.
+fn code() -> (&'static [u8], Table) {
+    unsafe extern "C" {
+        #[link_name = "trocar_foothold"]
+        static CODE: u8;
+        #[link_name = "trocar_foothold_table"]
+        static TABLE: Table;
+    }
+    // SAFETY: six constant words, aligned, assembled above in the order of `Table`.
+    let table = unsafe { TABLE };
+    let len = usize::try_from(table.len).unwrap_or(0);
+    // SAFETY: `len` bytes that are assembled above, constant.
+    (unsafe { std::slice::from_raw_parts(&raw const CODE, len) }, table)
+}
+
+/// The code, in the target.
+#[derive(Debug)]
+pub(crate) struct Foothold<'a> {
+    memory: &'a RemoteMemory,
+    at: RemoteAddress,
+    table: Table,
+    /// What was there; empty if the code must stay.
+    before: Vec<u8>,
+}
+
+impl<'a> Foothold<'a> {
+    /// Puts the code into slack of the target.
+    pub(crate) fn put(memory: &'a RemoteMemory, maps: &[Mapping]) -> Result<Self, Failure> {
+        let (bytes, table) = code();
+        let at = slack(memory, maps, bytes.len() as u64).ok_or_else(|| {
+            Failure::new(
+                FailureKind::NothingPatched,
+                format!("no executable page of the target has {} free bytes behind its code", bytes.len()),
+            )
+            .hint("nothing was touched; please report the program that is built so")
+        })?;
+        let wrong = |e: std::io::Error| {
+            Failure::new(FailureKind::NoProcess, format!("the target's slack at {:#x}: {e}", at.0))
+        };
+        let before = memory.bytes(at, bytes.len()).map_err(wrong)?;
+        let foothold = Self { memory, at, table, before };
+        memory.write(at, bytes).map_err(wrong)?;
+        Ok(foothold)
+    }
+
+    /// Registers with which a stopped thread creates the helper and goes on as it was. `mask` is its signal mask.
+    pub(crate) fn lend(&self, original: &Registers, mask: u64) -> std::io::Result<Registers> {
+        let (rip, rax) = resumption(original);
+        let saved = [
+            rax,
+            original.rcx,
+            original.rdx,
+            original.rsi,
+            original.rdi,
+            original.r8,
+            original.r9,
+            original.r10,
+            original.r11,
+            rip,
+        ];
+        let words: Vec<u8> = saved.iter().flat_map(|w| w.to_le_bytes()).collect();
+        self.memory.write(self.at.plus(self.table.saved), &words)?;
+        self.memory.write_word(self.at.plus(self.table.mask), mask)?;
+        Ok(Registers {
+            rip: self.at.plus(self.table.lend).0,
+            rax: libc::SYS_rt_sigprocmask.cast_unsigned(),
+            orig_rax: u64::MAX, // not in a system call: nothing to start again
+            rdi: libc::SIG_SETMASK as u64,
+            rsi: self.at.plus(self.table.all).0,
+            rdx: 0,
+            r10: 8,
+            ..*original
+        })
+    }
+
+    /// Address of a system call after which the thread ends.
+    pub(crate) fn call(&self) -> RemoteAddress {
+        self.at.plus(self.table.call)
+    }
+
+    /// Leaves the code where it is unless it is true that nobody executes it any more.
+    pub(crate) fn keep_unless(&mut self, nobody: bool) {
+        if !nobody {
+            self.before.clear();
+        }
+    }
+
+    /// Whether a thread at `ip` executes the code.
+    pub(crate) fn contains(&self, ip: u64) -> bool {
+        (self.at.0..self.at.0 + self.table.len).contains(&ip)
+    }
+}
+
+impl Drop for Foothold<'_> {
+    fn drop(&mut self) {
+        // If this fails the process is gone.
+        let _ = self.memory.write(self.at, &self.before);
+    }
+}
+
+/// Where a thread goes on by itself, and with what in rax: a system call that a stop of ours interrupted is made again,
+/// as the kernel does where no handler runs (`arch_do_signal_or_restart` in `arch/x86/kernel/signal.c`).
+fn resumption(original: &Registers) -> (u64, u64) {
+    const ERESTARTSYS: i64 = -512;
+    const ERESTARTNOHAND: i64 = -514;
+    const ERESTART_RESTARTBLOCK: i64 = -516;
+    let (rip, rax) = (original.rip, original.rax);
+    if original.orig_rax.cast_signed() < 0 {
+        return (rip, rax);
+    }
+    match rax.cast_signed() {
+        ERESTARTNOHAND..=ERESTARTSYS => (rip.wrapping_sub(2), original.orig_rax),
+        ERESTART_RESTARTBLOCK => (rip.wrapping_sub(2), libc::SYS_restart_syscall.cast_unsigned()),
+        _ if crate::stop::starts_again(original) => (rip.wrapping_sub(2), original.orig_rax),
+        _ => (rip, rax),
+    }
+}
+
+/// Bytes at the end of an executable mapping that belong to no segment, at least `len`. The vdso comes last: writing to
+/// it makes a private copy of a page that all processes share.
+fn slack(memory: &RemoteMemory, maps: &[Mapping], len: u64) -> Option<RemoteAddress> {
+    let mut texts: Vec<&Mapping> = maps.iter().filter(|m| m.execute && m.read && !m.shared).collect();
+    texts.sort_by_key(|m| m.is_special("[vdso]"));
+    texts.into_iter().filter(|m| !m.write).find_map(|text| {
+        let end = if text.is_special("[vdso]") { text.end - zeros(memory, text) } else { code_end(memory, maps, text)? };
+        let start = end.checked_next_multiple_of(16)?;
+        (start > text.start && start.checked_add(len)? <= text.end).then_some(RemoteAddress(start))
+    })
+}
+
+/// Zero bytes at the end of a mapping, less than a page.
+fn zeros(memory: &RemoteMemory, text: &Mapping) -> u64 {
+    let page = memory.some(RemoteAddress(text.end - trocar_abi::PAGE), usize::try_from(trocar_abi::PAGE).unwrap_or(0));
+    page.iter().rev().take_while(|&&b| b == 0).count() as u64
+}
+
+/// Where the segment that fills an executable file mapping ends, as the program headers in memory say.
+fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u64> {
+    use object::elf::{FileHeader64, PF_X, PT_LOAD, ProgramHeader64};
+    use object::read::elf::ProgramHeader;
+    use object::{LittleEndian, pod};
+    let file = (text.device, text.inode);
+    let header = maps.iter().rev().find(|m| m.start <= text.start && m.offset == 0 && (m.device, m.inode) == file)?;
+    let bytes = memory.bytes(RemoteAddress(header.start), size_of::<FileHeader64<LittleEndian>>()).ok()?;
+    let (elf, _) = pod::from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?;
+    if elf.e_ident.magic != object::elf::ELFMAG || text.inode == 0 {
+        return None;
+    }
+    let (count, size) = (elf.e_phnum.get(LittleEndian), size_of::<ProgramHeader64<LittleEndian>>());
+    if usize::from(elf.e_phentsize.get(LittleEndian)) != size {
+        return None;
+    }
+    let at = header.start.checked_add(elf.e_phoff.get(LittleEndian))?;
+    let table = memory.bytes(RemoteAddress(at), usize::from(count) * size).ok()?;
+    let (segments, _) = pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, usize::from(count)).ok()?;
+    let loads = || segments.iter().filter(|s| s.p_type(LittleEndian) == PT_LOAD);
+    let floor = |address: u64| address & !(trocar_abi::PAGE - 1);
+    let first = loads().find(|s| floor(s.p_offset(LittleEndian)) == 0)?;
+    let bias = header.start.wrapping_sub(floor(first.p_vaddr(LittleEndian)));
+    loads().filter(|s| s.p_flags(LittleEndian) & PF_X != 0).find_map(|s| {
+        let start = bias.wrapping_add(s.p_vaddr(LittleEndian));
+        let (in_file, in_memory) = (s.p_filesz(LittleEndian), s.p_memsz(LittleEndian));
+        let range = text.range();
+        let end = start.checked_add(in_file)?;
+        (in_file == in_memory && range.contains(&start) && end > range.start && end <= range.end).then_some(end)
+    })
+}
