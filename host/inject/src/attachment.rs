@@ -16,9 +16,10 @@ use trocar_ring::SharedView;
 use trocar_target::{Failure, FailureKind, free_gap_near, maps};
 
 use crate::arm::{Armed, arm, open};
-use crate::detach::{Detach, detach};
+use crate::detach::{Detach, PATIENCE, detach};
 use crate::image::{AGENT_IMAGE, Image};
 use crate::helper::{Helper, Lenders};
+use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
 use crate::memory::{RemoteAddress, RemoteMemory};
@@ -107,9 +108,11 @@ impl Attachment {
             ring: plan.ring_bytes,
         };
         let skipped_cells = skipped_cells(plan, &blocks);
-        let placed = Placed::new(plan, &trampolines, &gates);
+        let journal = Journal::draft(&blocks, &trampolines)?;
+        let mut placed = Placed::new(plan, &trampolines, &gates, journal);
         let memory_max = plan.probe.memory_max;
         let region = Region::new(&image, plan.probe.code.len(), placed.len(), &layout, memory_max);
+        placed.settle(&region)?;
         let clock = find_clock(&memory, &map_list);
         let clean_pages = clean_pages(pid, &memory, &trampolines);
         let hash_before = hash(&memory, &trampolines)?;
@@ -146,6 +149,7 @@ impl Attachment {
                 contexts: &[],
                 clean_pages: &clean_pages,
                 filtered,
+                patience: PATIENCE,
             };
             // The first failure is the one to report.
             let _ = transaction(|| detach(&everything, &mut Stops::default()));
@@ -304,6 +308,7 @@ impl Attachment {
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
             filtered: self.filtered,
+            patience: PATIENCE,
         };
         let mut stops = Stops::default();
         let lock = self.memory.lock(self.pid)?;

@@ -19,8 +19,8 @@ use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::stop::World;
 
-/// How long we wait for hits in flight before we leave our memory behind.
-const QUIET_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a session waits for its hits in flight.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is to be taken away.
 pub(crate) struct Detach<'a> {
@@ -35,6 +35,8 @@ pub(crate) struct Detach<'a> {
     /// Text pages that were clean file pages before they were written, and what was in them.
     pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
     pub(crate) filtered: bool,
+    /// How long hits in flight are waited for before our memory is left behind.
+    pub(crate) patience: Duration,
 }
 
 /// What is left.
@@ -78,7 +80,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
             return Ok(Gone { restored, mappings_left, residue });
         }
         stops.add(world.release());
-        if began.elapsed() > QUIET_DEADLINE {
+        if began.elapsed() > job.patience {
             let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             return Ok(Gone {
                 restored,

@@ -9,7 +9,11 @@
 //! microseconds. Its loop lies on a page that is never writable.
 #![expect(unsafe_code, reason = "code for the target is assembled here, and its bytes have no safe name in Rust")]
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use libc::pid_t;
@@ -90,8 +94,8 @@ core::arch::global_asm!(
 
 /// Looks before the helper takes naps: about a millisecond.
 const ROUNDS: u32 = 20_000;
-/// Naps until it takes us for dead: at 100 µs and a timer's slack each, five to ten seconds.
-const NAPS: u32 = 40_000;
+/// Naps until it takes us for dead: at 100 µs and a timer's slack each, some three seconds.
+const NAPS: u32 = 20_000;
 const NAP_NS: u64 = 100_000;
 
 /// Mailbox offsets.
@@ -104,6 +108,7 @@ const NAP_NS: u64 = 100_000;
 ///  48  the helper's thread pointer leads here: a word that holds its own address
 ///  56  MXCSR's default
 ///  64  for each call: its number, six arguments, the kernel's answer; or the function, two arguments, the stack
+/// 3072  number of ranges that were mapped for the session, and each range: for who finds us without our host
 /// ```
 const LETTER: u64 = 0;
 const ANSWER: u64 = 8;
@@ -111,9 +116,15 @@ const COUNT: u64 = 16;
 const NAP: u64 = 32;
 const SELF: u64 = 48;
 const MXCSR: u64 = 56;
+/// Intel SDM 1, 10.2.3.
+const DEFAULT_MXCSR: [u8; 4] = [0x80, 0x1f, 0, 0];
 const CALLS: u64 = 64;
-/// Most calls of one letter: what fits on the mailbox's page.
-const CALLS_MAX: usize = 63;
+/// Most calls of one letter: what fits before the notes.
+const CALLS_MAX: usize = 47;
+const NOTES: u64 = 3072;
+/// Most ranges that are noted; more are found by the session's record alone.
+const NOTES_MAX: u64 = 63;
+const _: () = assert!(CALLS + 64 * CALLS_MAX as u64 <= NOTES && NOTES + 8 + 16 * NOTES_MAX <= PAGE);
 
 fn code() -> &'static [u8] {
     unsafe extern "C" {
@@ -125,6 +136,41 @@ fn code() -> &'static [u8] {
     let (start, end) = (&raw const START, &raw const END);
     // SAFETY: from one label to the next, constant bytes that are assembled above.
     unsafe { std::slice::from_raw_parts(start, end as usize - start as usize) }
+}
+
+/// How the name of a helper's mapping begins in `/proc/PID/maps`.
+pub(crate) const NAME: &str = "/memfd:trocar-helper";
+
+/// The ranges that a helper whose host was killed has noted. `pages`: its two pages.
+pub(crate) fn noted(memory: &RemoteMemory, pages: &Range<u64>) -> Vec<Range<u64>> {
+    let notes = RemoteAddress(pages.start + PAGE + NOTES);
+    let count = memory.word(notes).unwrap_or(0).min(NOTES_MAX);
+    let bytes = memory.some(notes.plus(8), usize::try_from(16 * count).unwrap_or(0));
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+    words.as_chunks::<2>().0.iter().map(|[start, end]| *start..*end).collect()
+}
+
+/// Makes a memory file by this call with these flags. Before Linux 6.3 there was no MFD_NOEXEC_SEAL.
+pub(crate) fn make_file(mut call: impl FnMut(u64) -> Result<u64, Failure>) -> Result<u64, Failure> {
+    let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+    call(flags | u64::from(libc::MFD_NOEXEC_SEAL)).or_else(|_| call(flags))
+}
+
+/// Opens a memory file here that a helper has made. Works across mount and pid namespaces.
+pub(crate) fn open_memory_file(pid: pid_t, tid: pid_t, fd: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/task/{tid}/fd/{fd}"))?;
+    // A file of ours is new and nameless. Whatever else the number leads to (a program that shares the memory could
+    // forge it) must not be touched with our rights.
+    let facts = file.metadata()?;
+    if facts.len() != 0 || facts.nlink() != 0 || !can_be_sealed(&file) {
+        return Err(io::Error::other("the descriptor is not the memory file that was made"));
+    }
+    Ok(file)
+}
+
+fn can_be_sealed(file: &File) -> bool {
+    // SAFETY: a request on a descriptor of ours, without an argument. Only memory files answer it.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) >= 0 }
 }
 
 /// A system call and its arguments.
@@ -151,6 +197,7 @@ pub(crate) struct Helper<'a> {
     /// Its pages: the loop, and the mailbox behind it. Zero until they are there.
     pages: RemoteAddress,
     letters: u64,
+    notes: u64,
     ended: bool,
 }
 
@@ -175,28 +222,31 @@ impl<'a> Helper<'a> {
             }
         };
         let mut helper =
-            Self { pid, tid, memory, foothold, registers, pages: RemoteAddress(0), letters: 0, ended: false };
+            Self { pid, tid, memory, foothold, registers, pages: RemoteAddress(0), letters: 0, notes: 0, ended: false };
         helper.settle()?;
         Ok(helper)
     }
 
-    /// A table of descriptors of its own, its two pages, and the loop.
+    /// A table of descriptors of its own, its two pages, and the loop. The pages come from a memory file, so that they
+    /// hold what they must, and have a name that tells whose they are, from the moment they are there.
     fn settle(&mut self) -> Result<(), Failure> {
         const CLOSE_RANGE: libc::c_long = 436;
         const UNSHARE: u64 = 2;
         let (rw, rx) = (libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ | libc::PROT_EXEC);
-        let anonymous = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        let (private, fixed) = (libc::MAP_PRIVATE as u64, libc::MAP_FIXED as u64);
         self.step(CLOSE_RANGE, [0, u64::from(u32::MAX), UNSHARE, 0, 0, 0])?;
-        let at = self.step(libc::SYS_mmap, [0, 2 * PAGE, rx as u64, anonymous, u64::MAX, 0])?;
+        let file = make_file(|flags| {
+            let name = self.foothold.name().0;
+            self.step(libc::SYS_memfd_create, [name, flags, 0, 0, 0, 0])
+        })?;
+        self.fill(file)?;
+        let at = self.step(libc::SYS_mmap, [0, 2 * PAGE, rx as u64, private, file, 0])?;
         self.pages = RemoteAddress(at);
         let mailbox = self.mailbox();
-        let fixed = anonymous | libc::MAP_FIXED as u64;
-        self.step(libc::SYS_mmap, [mailbox.0, PAGE, rw as u64, fixed, u64::MAX, 0])?;
-        let lost = |e: io::Error| lost(self.pid, &e);
-        self.memory.write(self.pages, code()).map_err(lost)?;
-        self.memory.write_word(mailbox.plus(NAP + 8), NAP_NS).map_err(lost)?;
-        self.memory.write_word(mailbox.plus(SELF), mailbox.plus(SELF).0).map_err(lost)?;
-        self.memory.write_word(mailbox.plus(MXCSR), 0x1f80).map_err(lost)?; // Intel SDM 1, 10.2.3
+        self.step(libc::SYS_mmap, [mailbox.0, PAGE, rw as u64, private | fixed, file, PAGE])?;
+        self.memory
+            .write_word(mailbox.plus(SELF), mailbox.plus(SELF).0)
+            .map_err(|e| lost(self.pid, &e))?;
         let registers = Registers {
             rip: self.pages.0,
             rbx: mailbox.0,
@@ -208,6 +258,22 @@ impl<'a> Helper<'a> {
         };
         ptrace::set_registers(self.tid, &registers).map_err(|e| self.trouble("starting", &e))?;
         ptrace::resume(self.tid, false).map_err(|e| self.trouble("starting", &e))
+    }
+
+    /// Writes the two pages into the helper's memory file.
+    fn fill(&self, file: u64) -> Result<(), Failure> {
+        let wrong = |e: io::Error| {
+            Failure::new(FailureKind::NotPermitted, format!("our helper's memory file in process {}: {e}", self.pid))
+        };
+        let file = open_memory_file(self.pid, self.tid, file).map_err(wrong)?;
+        let mut pages = vec![0; usize::try_from(2 * PAGE).unwrap_or(0)];
+        for (at, bytes) in [(0, code()), (PAGE + NAP + 8, &NAP_NS.to_le_bytes()), (PAGE + MXCSR, &DEFAULT_MXCSR)] {
+            let at = usize::try_from(at).unwrap_or(0);
+            if let Some(to) = pages.get_mut(at..at + bytes.len()) {
+                to.copy_from_slice(bytes);
+            }
+        }
+        file.write_all_at(&pages, 0).map_err(wrong)
     }
 
     fn mailbox(&self) -> RemoteAddress {
@@ -317,6 +383,24 @@ impl<'a> Helper<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Leaves a note of a range that was mapped for the session.
+    pub(crate) fn note(&mut self, range: Range<u64>) -> Result<(), Failure> {
+        if self.notes < NOTES_MAX {
+            let (count, at) = (self.mailbox().plus(NOTES), self.mailbox().plus(NOTES + 8 + 16 * self.notes));
+            self.notes += 1;
+            let words = [range.start, range.end].iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+            let written = self.memory.write(at, &words).and_then(|()| self.memory.write_word(count, self.notes));
+            written.map_err(|e| lost(self.pid, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the notes back: before the ranges are unmapped, since afterwards they may be the program's.
+    pub(crate) fn forget_notes(&mut self) -> Result<(), Failure> {
+        self.notes = 0;
+        self.memory.write_word(self.mailbox().plus(NOTES), 0).map_err(|e| lost(self.pid, &e))
     }
 
     /// Takes the helper's pages away and ends it.

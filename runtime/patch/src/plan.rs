@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use serde::{Deserialize, Serialize};
 
 use crate::analysis::Analysis;
 use crate::go::{self, GoSource, StackCheck};
@@ -48,7 +49,7 @@ impl Rung {
 }
 
 /// When the hit runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HitPosition {
     /// Before the window's instructions.
     Before,

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::go::GoSource;
 use crate::plan::HitPosition;
 use crate::refusal::Refusal;
@@ -12,7 +14,9 @@ use crate::relocate::{jump, relative};
 use crate::template::{Part, ROOM_DISPLACEMENT, Template};
 
 /// A trampoline as bytes, and the patch that leads to it. All addresses are addresses in the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It can be written down, so that who finds it without its host can undo it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trampoline {
     /// The trampoline.
     pub bytes: Vec<u8>,
