@@ -17,7 +17,7 @@ use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
-use crate::stop::World;
+use crate::stop::{USER_CS, World};
 
 /// How long a session waits for its hits in flight.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
@@ -144,14 +144,13 @@ fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) 
 /// the kernel writes, its selectors begin with cs = 0x33 (`struct rt_sigframe`, `ucontext` and `sigcontext_64` in
 /// `asm/sigframe.h` and `asm/sigcontext.h`). One that lies on its signal stack is stale too if the thread is not on that
 /// stack any more: in Go both kinds of stack come from one heap.
-fn returns_to_us(
+pub(crate) fn returns_to_us(
     words: &[u64],
     start: u64,
     sp: u64,
     is_code: impl Fn(u64) -> bool,
     ours: impl Fn(u64) -> bool,
 ) -> bool {
-    const USER_CS: u64 = 0x33;
     /// Words of a frame up to the selectors; the instruction pointer is the 23rd.
     const FRAME: usize = 25;
     words.windows(FRAME).enumerate().any(|(at, frame)| {

@@ -14,6 +14,8 @@ use std::ops::Range;
 
 use trocar_target::{Failure, FailureKind, Mapping};
 
+use crate::arm::{stack_start, stack_words};
+use crate::detach::returns_to_us;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::ptrace::Registers;
 use crate::stop::{Stopped, starts_again};
@@ -25,8 +27,8 @@ core::arch::global_asm!(
     // The lender comes in at `syscall` with rt_sigprocmask(SIG_SETMASK, all, NULL, 8) in its registers: no handler of
     // the program runs on the new thread, and none on this one before its registers are its own again.
     "20: syscall",
-    "mov eax, 56", // clone(CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM, no stack of its own)
-    "mov edi, 0x50f00",
+    "mov eax, 56", // clone(CLONE_VM | FILES | SIGHAND | THREAD | SYSVSEM, no stack of its own)
+    "mov edi, 0x50d00",
     "mov esi, 0",
     "mov edx, 0",
     "mov r10d, 0",
@@ -104,8 +106,8 @@ pub(crate) struct Foothold<'a> {
     memory: &'a RemoteMemory,
     at: RemoteAddress,
     table: Table,
-    /// The code must stay, because somebody may still execute it.
-    stays: bool,
+    /// It is proven that nobody executes the code.
+    free: bool,
 }
 
 impl<'a> Foothold<'a> {
@@ -122,7 +124,7 @@ impl<'a> Foothold<'a> {
         let wrong = |e: std::io::Error| {
             Failure::new(FailureKind::NoProcess, format!("the target's slack at {:#x}: {e}", at.0))
         };
-        let foothold = Self { memory, at, table, stays: false };
+        let foothold = Self { memory, at, table, free: true };
         memory.write(at, bytes).map_err(wrong)?;
         Ok(foothold)
     }
@@ -162,9 +164,14 @@ impl<'a> Foothold<'a> {
         self.at.plus(self.table.call)
     }
 
-    /// Leaves the code where it is unless it is true that nobody executes it any more.
-    pub(crate) fn keep_unless(&mut self, nobody: bool) {
-        self.stays |= !nobody;
+    /// From now on somebody may execute the code, and it stays, until the opposite is proven.
+    pub(crate) fn in_use(&mut self) {
+        self.free = false;
+    }
+
+    /// It is proven that nobody executes the code any more.
+    pub(crate) fn free(&mut self) {
+        self.free = true;
     }
 
     /// Address of the name of the helper's memory file.
@@ -180,7 +187,7 @@ impl<'a> Foothold<'a> {
 
 impl Drop for Foothold<'_> {
     fn drop(&mut self) {
-        if !self.stays {
+        if self.free {
             clear(self.memory, self.at);
         }
     }
@@ -201,10 +208,18 @@ pub(crate) fn left(memory: &RemoteMemory, maps: &[Mapping]) -> Vec<Range<u64>> {
     places(memory, maps).into_iter().filter(ours).map(|at| at.0..at.0 + table.len).collect()
 }
 
-/// Takes such code away, unless some thread is still in it. The caller has stopped them all.
-pub(crate) fn clear_left(memory: &RemoteMemory, left: &[Range<u64>], threads: &[Stopped]) {
-    for range in left.iter().filter(|r| threads.iter().all(|t| !r.contains(&t.ip))) {
-        clear(memory, RemoteAddress(range.start));
+/// Takes such code away, unless some thread is still in it, or in a signal handler on top of it. The caller has stopped them all.
+pub(crate) fn clear_left(memory: &RemoteMemory, maps: &[Mapping], left: &[Range<u64>], threads: &[Stopped]) {
+    for range in left {
+        let ours = |ip: u64| range.contains(&ip);
+        let returns = |t: &Stopped| {
+            let words = stack_words(memory, t, maps);
+            let is_code = |at: u64| maps.iter().any(|m| m.execute && m.range().contains(&at));
+            returns_to_us(&words, stack_start(t), t.sp, is_code, ours)
+        };
+        if !threads.iter().any(|t| ours(t.ip) || returns(t)) {
+            clear(memory, RemoteAddress(range.start));
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::from_bytes;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;
-use crate::stop::Stopped;
+use crate::stop::{Stopped, USER_CS};
 
 /// What is to be loaded.
 pub(crate) struct Load<'a> {
@@ -181,9 +181,19 @@ fn map_files(load: &Load<'_>, helper: &mut Helper<'_>, base: u64) -> Result<(Fil
 /// Calls of one letter.
 pub(crate) const LETTER: usize = 32;
 
-/// Whether a thread may be taken away from where it is for a moment: not in the middle of a restartable sequence, which would then run
-/// on as if it had not been interrupted (rseq(2); `struct rseq_cs` in `linux/rseq.h`).
+/// Whether a thread may be taken away from where it is for a moment. Not in the middle of a restartable sequence, which
+/// would then run on as if it had not been interrupted (rseq(2); `struct rseq_cs` in `linux/rseq.h`); not in 32-bit code
+/// or in a call that was not made by `syscall`, where numbers and registers mean something else; not where the program
+/// has its own system calls handed to itself.
 pub(crate) fn borrowable(memory: &RemoteMemory, thread: &Stopped) -> bool {
+    const X32: u64 = 0x4000_0000;
+    let Some(registers) = thread.registers else { return false };
+    let by_syscall = || memory.bytes(RemoteAddress(registers.rip.wrapping_sub(2)), 2).is_ok_and(|b| b == [0x0f, 0x05]);
+    let in_call = registers.orig_rax.cast_signed() >= 0;
+    let native = registers.cs == USER_CS && (!in_call || (registers.orig_rax & X32 == 0 && by_syscall()));
+    if !native || crate::ptrace::dispatches_calls(thread.tid) {
+        return false;
+    }
     let area = crate::ptrace::rseq_area(thread.tid);
     if area == 0 {
         return true;

@@ -112,7 +112,7 @@ fn clear_footholds(pid: i32, memory: &RemoteMemory, maps: &[Mapping]) -> Result<
         }
         transaction(|| {
             let world = World::stop(pid, |ip| !left.iter().any(|r| r.contains(&ip)))?;
-            clear_left(memory, &left, &world.threads);
+            clear_left(memory, maps, &left, &world.threads);
             Ok(())
         })?;
         // Gone at the next look, or its thread has to run on first.

@@ -45,6 +45,9 @@ pub(crate) unsafe extern "C" fn boot(op: u32, control: *mut Control) {
         return;
     }
     CONTROL.store(control, Ordering::Relaxed);
+    // An operation that was broken off left these as they were in its midst.
+    BOOT_TLS.store(ptr::null_mut(), Ordering::Relaxed);
+    BOOT_HEAP.store(block.heap as *mut Heap, Ordering::Relaxed);
     // The thread pointer is needed before the flags are in `agent()`, so they are put there first.
     // SAFETY: INVARIANT (boot first).
     unsafe { agent_mut() }.flags = block.flags;
