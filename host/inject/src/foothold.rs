@@ -8,7 +8,10 @@
 //! INVARIANT (we may die): at every moment, whatever thread has been brought here goes on by itself if we are killed.
 //! The lender's registers are kept beside the code, and it loads them itself; the helper ends. That is why nothing is
 //! done to the lender by ptrace but one jump to `lend` and one return: its signal mask is changed by the code, too.
-#![expect(unsafe_code, reason = "code for the target is assembled here, and its bytes have no safe name in Rust")]
+#![expect(
+    unsafe_code,
+    reason = "code for the target is assembled here, and its bytes have no safe name in Rust"
+)]
 
 use std::ops::Range;
 
@@ -249,7 +252,8 @@ fn places(memory: &RemoteMemory, maps: &[Mapping]) -> Vec<RemoteAddress> {
         maps.iter().filter(|m| m.execute && m.read && !m.write && !m.shared).collect();
     texts.sort_by_key(|m| m.is_special("[vdso]"));
     let place = |text: &Mapping| {
-        let end = if text.is_special("[vdso]") { vdso_end(memory, text) } else { code_end(memory, maps, text) };
+        let end =
+            if text.is_special("[vdso]") { vdso_end(memory, text) } else { code_end(memory, maps, text) };
         let start = end?.checked_next_multiple_of(16)?;
         (start > text.start && start.checked_add(len)? <= text.end).then_some(RemoteAddress(start))
     };
@@ -280,7 +284,8 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
     use object::read::elf::ProgramHeader;
     use object::{LittleEndian, pod};
     let file = (text.device, text.inode);
-    let header = maps.iter().rev().find(|m| m.start <= text.start && m.offset == 0 && (m.device, m.inode) == file)?;
+    let header =
+        maps.iter().rev().find(|m| m.start <= text.start && m.offset == 0 && (m.device, m.inode) == file)?;
     let bytes = memory.bytes(RemoteAddress(header.start), size_of::<FileHeader64<LittleEndian>>()).ok()?;
     let (elf, _) = pod::from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?;
     if elf.e_ident.magic != object::elf::ELFMAG || text.inode == 0 {
@@ -292,7 +297,8 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
     }
     let at = header.start.checked_add(elf.e_phoff.get(LittleEndian))?;
     let table = memory.bytes(RemoteAddress(at), usize::from(count) * size).ok()?;
-    let (segments, _) = pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, usize::from(count)).ok()?;
+    let (segments, _) =
+        pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, usize::from(count)).ok()?;
     let loads = || segments.iter().filter(|s| s.p_type(LittleEndian) == PT_LOAD);
     let floor = |address: u64| address & !(trocar_abi::PAGE - 1);
     let first = loads().find(|s| floor(s.p_offset(LittleEndian)) == 0)?;
@@ -302,6 +308,7 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
         let (in_file, in_memory) = (s.p_filesz(LittleEndian), s.p_memsz(LittleEndian));
         let range = text.range();
         let end = start.checked_add(in_file)?;
-        (in_file == in_memory && range.contains(&start) && end > range.start && end <= range.end).then_some(end)
+        (in_file == in_memory && range.contains(&start) && end > range.start && end <= range.end)
+            .then_some(end)
     })
 }

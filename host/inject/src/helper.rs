@@ -7,7 +7,10 @@
 //!
 //! It takes letters from a mailbox, because a system call through ptrace alone is two stops and some twenty
 //! microseconds. Its loop lies on a page that is never writable.
-#![expect(unsafe_code, reason = "code for the target is assembled here, and its bytes have no safe name in Rust")]
+#![expect(
+    unsafe_code,
+    reason = "code for the target is assembled here, and its bytes have no safe name in Rust"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -271,9 +274,7 @@ impl<'a> Helper<'a> {
         self.pages = RemoteAddress(at);
         let mailbox = self.mailbox();
         self.step(libc::SYS_mmap, [mailbox.0, PAGE, rw as u64, private | fixed, file, PAGE])?;
-        self.memory
-            .write_word(mailbox.plus(SELF), mailbox.plus(SELF).0)
-            .map_err(|e| lost(self.pid, &e))?;
+        self.memory.write_word(mailbox.plus(SELF), mailbox.plus(SELF).0).map_err(|e| lost(self.pid, &e))?;
         let registers = Registers {
             rip: self.pages.0,
             rbx: mailbox.0,
@@ -290,7 +291,10 @@ impl<'a> Helper<'a> {
     /// Writes the two pages into the helper's memory file.
     fn fill(&self, file: u64) -> Result<(), Failure> {
         let wrong = |e: io::Error| {
-            Failure::new(FailureKind::NotPermitted, format!("our helper's memory file in process {}: {e}", self.pid))
+            Failure::new(
+                FailureKind::NotPermitted,
+                format!("our helper's memory file in process {}: {e}", self.pid),
+            )
         };
         let file = open_memory_file(self.pid, self.tid, file).map_err(wrong)?;
         let mut pages = vec![0; usize::try_from(2 * PAGE).unwrap_or(0)];
@@ -398,7 +402,9 @@ impl<'a> Helper<'a> {
             match ptrace::poll(self.tid).map_err(|e| self.trouble("a letter", &e))? {
                 None => {}
                 Some(Event::Gone) => return Err(self.vanished()),
-                Some(Event::Signal(signal)) if FAULTS.contains(&signal) && ptrace::raised_by_itself(self.tid) => {
+                Some(Event::Signal(signal))
+                    if FAULTS.contains(&signal) && ptrace::raised_by_itself(self.tid) =>
+                {
                     let at = ptrace::registers(self.tid).map(|r| r.rip).unwrap_or(0);
                     return Err(Failure::new(
                         FailureKind::Bug,
@@ -413,7 +419,10 @@ impl<'a> Helper<'a> {
             pause(rounds);
             rounds += 1;
             if Instant::now() > until {
-                return Err(Failure::new(FailureKind::Bug, format!("our helper in process {pid} took too long")));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("our helper in process {pid} took too long"),
+                ));
             }
         }
         Ok(())
@@ -425,7 +434,8 @@ impl<'a> Helper<'a> {
             let (count, at) = (self.mailbox().plus(NOTES), self.mailbox().plus(NOTES + 8 + 16 * self.notes));
             self.notes += 1;
             let words = [range.start, range.end].iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
-            let written = self.memory.write(at, &words).and_then(|()| self.memory.write_word(count, self.notes));
+            let written =
+                self.memory.write(at, &words).and_then(|()| self.memory.write_word(count, self.notes));
             written.map_err(|e| lost(self.pid, &e))?;
         }
         Ok(())
@@ -445,7 +455,8 @@ impl<'a> Helper<'a> {
         if fault && !ptrace::raised_by_itself(self.tid) {
             send(self.pid, signal);
         }
-        ptrace::resume(self.tid, to_system_call, if fault { 0 } else { signal }).map_err(|e| self.trouble("going on", &e))
+        ptrace::resume(self.tid, to_system_call, if fault { 0 } else { signal })
+            .map_err(|e| self.trouble("going on", &e))
     }
 
     /// Takes the helper's pages away and ends it.
@@ -588,8 +599,9 @@ fn lend_one(
     ptrace::set_registers(tid, &registers).map_err(|e| failed("borrowing", &e))?;
     ptrace::resume(tid, false, 0).map_err(|e| failed("borrowing", &e))?;
     let until = Instant::now() + LEND_DEADLINE;
+    const EXTRA_STOPS: u32 = 4;
     let mut child = None;
-    let mut asked = false;
+    let (mut asked, mut extra) = (false, 0);
     // From here on the thread has its registers back by itself, if we are killed or the kernel refuses.
     for rounds in 0.. {
         match ptrace::poll(tid).map_err(|e| failed("waiting for", &e))? {
@@ -608,6 +620,11 @@ fn lend_one(
                 ptrace::interrupt(tid).map_err(|e| failed("stopping", &e))?;
                 asked = true;
                 ptrace::resume(tid, false, 0).map_err(|e| failed("stopping", &e))?;
+            }
+            // In a stop of the whole process one more of these may be on its way, before the thread runs at all.
+            Some(Event::Stopped) if !asked && extra < EXTRA_STOPS => {
+                extra += 1;
+                ptrace::resume(tid, false, 0).map_err(|e| failed("borrowing", &e))?;
             }
             Some(event) => {
                 let now = ptrace::registers(tid).map_err(|e| failed("reading", &e))?;
@@ -636,7 +653,10 @@ fn lend_one(
             None if Instant::now() > until + DEADLINE => {
                 crate::tracer::too_late(tid);
                 thread.registers = None;
-                return Err(Failure::new(FailureKind::Bug, format!("thread {tid} of process {pid} did not come back")));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("thread {tid} of process {pid} did not come back"),
+                ));
             }
             None if rounds > 128 && is_gone(tid) => return Err(gone(pid)),
             None => pause(rounds),
@@ -655,7 +675,10 @@ fn born(pid: pid_t, tid: pid_t) -> Result<Registers, Failure> {
             Ok(None) if Instant::now() < until => pause(rounds),
             Ok(None) => break,
             Err(error) => {
-                return Err(Failure::new(FailureKind::Bug, format!("waiting for our helper in {pid}: {error}")));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("waiting for our helper in {pid}: {error}"),
+                ));
             }
         }
     }
@@ -698,7 +721,8 @@ fn checked(pid: pid_t, number: libc::c_long, answer: u64) -> Result<u64, Failure
 }
 
 /// Signals that the processor or the kernel raises for what a thread itself did: they mean that our own code is wrong.
-const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+const FAULTS: [i32; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
 /// Sends a signal to the whole process.
 fn send(pid: pid_t, signal: i32) {

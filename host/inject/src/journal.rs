@@ -26,8 +26,13 @@ impl Journal {
     pub(crate) fn draft(blocks: &[Block], trampolines: &[Trampoline]) -> Result<Vec<u8>, Failure> {
         // Fixed numbers of the greatest length, so that the true ones fit: see `settle`.
         let most = u64::MAX;
-        let journal =
-            Self { private: most, shared: most, len: most, blocks: blocks.to_vec(), trampolines: trampolines.to_vec() };
+        let journal = Self {
+            private: most,
+            shared: most,
+            len: most,
+            blocks: blocks.to_vec(),
+            trampolines: trampolines.to_vec(),
+        };
         journal.bytes()
     }
 

@@ -93,9 +93,9 @@ fn put(load: &Load<'_>, helper: &mut Helper<'_>, mapped: &mut Vec<Range<u64>>) -
     fill(load, base, &code)?;
     let at = std::mem::offset_of!(SharedHead, control) as u64;
     let control = base + load.region.private;
-    shared.write_all_at(&control.to_le_bytes(), at).map_err(|e| {
-        Failure::new(FailureKind::Bug, format!("writing the shared memory's head: {e}"))
-    })?;
+    shared
+        .write_all_at(&control.to_le_bytes(), at)
+        .map_err(|e| Failure::new(FailureKind::Bug, format!("writing the shared memory's head: {e}")))?;
     boot(load, helper, base, Op::Init)?;
     let control = boot(load, helper, base, Op::Fill)?;
     for block in load.blocks {
@@ -145,9 +145,11 @@ struct Mapped {
 fn map_files(load: &Load<'_>, helper: &mut Helper<'_>, base: u64) -> Result<(File, File), Failure> {
     let region = load.region;
     let names = [base + region.private, base + region.private + 12];
-    let made = names.map(|name| make_file(|flags| helper.call(libc::SYS_memfd_create, [name, flags, 0, 0, 0, 0])));
+    let made =
+        names.map(|name| make_file(|flags| helper.call(libc::SYS_memfd_create, [name, flags, 0, 0, 0, 0])));
     let numbers: Vec<u64> = made.iter().flatten().copied().collect();
-    let files: Vec<io::Result<File>> = numbers.iter().map(|fd| open_memory_file(load.pid, helper.tid(), *fd)).collect();
+    let files: Vec<io::Result<File>> =
+        numbers.iter().map(|fd| open_memory_file(load.pid, helper.tid(), *fd)).collect();
     let mut calls: Vec<Call> = Vec::new();
     if let ([code, shared], [Ok(_), Ok(_)]) = (numbers.as_slice(), files.as_slice()) {
         let private = libc::MAP_PRIVATE as u64 | FIXED;
@@ -188,7 +190,8 @@ pub(crate) const LETTER: usize = 32;
 pub(crate) fn borrowable(memory: &RemoteMemory, thread: &Stopped) -> bool {
     const X32: u64 = 0x4000_0000;
     let Some(registers) = thread.registers else { return false };
-    let by_syscall = || memory.bytes(RemoteAddress(registers.rip.wrapping_sub(2)), 2).is_ok_and(|b| b == [0x0f, 0x05]);
+    let by_syscall =
+        || memory.bytes(RemoteAddress(registers.rip.wrapping_sub(2)), 2).is_ok_and(|b| b == [0x0f, 0x05]);
     let in_call = registers.orig_rax.cast_signed() >= 0;
     let native = registers.cs == USER_CS && (!in_call || (registers.orig_rax & X32 == 0 && by_syscall()));
     if !native || crate::ptrace::dispatches_calls(thread.tid) {
@@ -225,7 +228,10 @@ fn helpers_flag() -> u32 {
 }
 
 /// Whether `fs:0` may stand for the thread pointer: it does where it holds it in every thread.
-pub(crate) fn thread_pointers(memory: &RemoteMemory, pointers: impl Iterator<Item = u64>) -> Result<u32, Failure> {
+pub(crate) fn thread_pointers(
+    memory: &RemoteMemory,
+    pointers: impl Iterator<Item = u64>,
+) -> Result<u32, Failure> {
     let mut pointers = pointers;
     if pointers.all(|p| p != 0 && memory.word(RemoteAddress(p)).is_ok_and(|word| word == p)) {
         return Ok(flags::FS0_SELF);
@@ -260,7 +266,9 @@ fn fill(load: &Load<'_>, base: u64, code: &File) -> Result<(), Failure> {
     let gone = |e: io::Error| lost(load.pid, &e);
     let data = load.image.data_at(base + load.region.text)?;
     load.memory.write(RemoteAddress(base + load.region.data), &data).map_err(gone)?;
-    load.memory.write(RemoteAddress(base + load.region.private), &(load.private)(base, helpers_flag())).map_err(gone)
+    load.memory
+        .write(RemoteAddress(base + load.region.private), &(load.private)(base, helpers_flag()))
+        .map_err(gone)
 }
 
 #[expect(unsafe_code, reason = "sealing a file has no safe interface in std")]

@@ -12,10 +12,10 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use trocar_abi::PAGE;
 use trocar_abi::control::{Control, MAGIC};
 use trocar_abi::shared::{self, OWNER_DIED, SharedHead};
 use trocar_patch::Trampoline;
-use trocar_abi::PAGE;
 use trocar_target::{Failure, Mapping, Process, Seccomp, maps};
 
 use crate::detach::{Detach, detach};

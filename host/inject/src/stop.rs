@@ -82,11 +82,7 @@ impl World {
         Err(last.unwrap_or_else(|| gone(pid)))
     }
 
-    fn try_stop(
-        pid: pid_t,
-        deadline: Duration,
-        harmless: &impl Fn(u64) -> bool,
-    ) -> Result<Self, Failure> {
+    fn try_stop(pid: pid_t, deadline: Duration, harmless: &impl Fn(u64) -> bool) -> Result<Self, Failure> {
         let began = Instant::now();
         let mut world = Self { pid, threads: Vec::new(), began, released: false };
         let mut waiting: Vec<pid_t> = Vec::new();
@@ -240,7 +236,9 @@ impl World {
                 waiting.retain(|&tid| {
                     // It is let go when it stops, since the stop may have ended its call with EINTR.
                     let place = asleep.get(&tid).filter(|a| a.has_not_run(tid)).map(|a| (a.sp, a.ip));
-                    let place = place.or_else(|| cannot_stop(tid).then(|| sleeping_at(tid)).flatten().map(|s| (s.sp, s.ip)));
+                    let place = place.or_else(|| {
+                        cannot_stop(tid).then(|| sleeping_at(tid)).flatten().map(|s| (s.sp, s.ip))
+                    });
                     let Some((sp, ip)) = place.filter(|(_, ip)| harmless(*ip)) else { return true };
                     self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
                     borrowers.extend(memory_borrowers(self.pid, tid));

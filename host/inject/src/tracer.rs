@@ -18,6 +18,7 @@ use trocar_target::{Failure, FailureKind};
 
 use crate::ptrace::{self, Event};
 use crate::stop::Stopped;
+use crate::threads::Seen;
 
 /// Least real-time priority: above every ordinary process, below everything that was made real-time on purpose.
 const PRIORITY: i32 = 1;
@@ -34,6 +35,8 @@ struct Tracees {
     seized: Arc<Mutex<Vec<pid_t>>>,
     /// Asked to stop by somebody who did not wait for it, and let go as soon as they do.
     late: Vec<pid_t>,
+    /// Those that stopped after all, as they were then.
+    seen: Vec<Seen>,
 }
 
 thread_local! {
@@ -46,15 +49,16 @@ pub(crate) fn transaction<T: Send>(work: impl FnOnce() -> Result<T, Failure> + S
     let of_tracer = Arc::clone(&seized);
     std::thread::scope(|scope| {
         let (over, is_over) = mpsc::channel::<()>();
-        let tracer = std::thread::Builder::new().name("trocar-tracer".to_owned()).spawn_scoped(scope, move || {
-            // Dropped when the work is over, also by a panic.
-            let _over = over;
-            raise_priority();
-            TRACEES.with_borrow_mut(|t| t.seized = of_tracer);
-            let result = work();
-            drain();
-            result
-        });
+        let tracer =
+            std::thread::Builder::new().name("trocar-tracer".to_owned()).spawn_scoped(scope, move || {
+                // Dropped when the work is over, also by a panic.
+                let _over = over;
+                raise_priority();
+                TRACEES.with_borrow_mut(|t| t.seized = of_tracer);
+                let result = work();
+                drain();
+                result
+            });
         while is_over.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
             seized.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().for_each(ptrace::reap);
         }
@@ -83,28 +87,30 @@ pub(crate) fn too_late(tid: pid_t) {
 
 /// Lets go who has stopped after all. Called wherever this thread waits.
 pub(crate) fn let_late_ones_go() {
-    TRACEES.with_borrow_mut(|t| t.late.retain(|&tid| !let_go_if_stopped(tid)));
-}
-
-fn let_go_if_stopped(tid: pid_t) -> bool {
-    match ptrace::poll(tid) {
-        Ok(None) => false,
-        Ok(Some(Event::Gone)) | Err(_) => true,
-        Ok(Some(event)) => {
-            if let Some(mut thread) = Stopped::at(tid, event) {
-                thread.let_go();
+    TRACEES.with_borrow_mut(|t| {
+        let Tracees { late, seen, .. } = t;
+        late.retain(|&tid| match ptrace::poll(tid) {
+            Ok(None) => true,
+            Ok(Some(Event::Gone)) | Err(_) => false,
+            Ok(Some(event)) => {
+                if let Some(mut thread) = Stopped::at(tid, event) {
+                    seen.extend(Seen::of(&thread));
+                    thread.let_go();
+                }
+                false
             }
-            true
-        }
-    }
+        });
+    });
 }
 
-fn drain() {
+/// Waits for those that have not stopped yet, and lets them go. How all that came late were when they stopped.
+pub(crate) fn drain() -> Vec<Seen> {
     let until = Instant::now() + DRAIN;
     while TRACEES.with_borrow(|t| !t.late.is_empty()) && Instant::now() < until {
         let_late_ones_go();
         std::thread::sleep(Duration::from_micros(100));
     }
+    TRACEES.with_borrow_mut(|t| std::mem::take(&mut t.seen))
 }
 
 fn raise_priority() {
