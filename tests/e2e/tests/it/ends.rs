@@ -105,10 +105,15 @@ fn a_host_that_is_killed_at_any_moment_leaves_a_target_that_runs_and_can_be_prob
         let whole = u64::try_from(began.elapsed().as_micros()).unwrap();
         let mut reaped = 0;
         for n in 0..kills / 2 {
-            // Killed somewhere between its start and a little after its end.
-            let live = Live::start(&words);
-            park_timeout(Duration::from_micros(scattered(n) % (whole + whole / 4)));
-            live.kill();
+            if n == 3 {
+                // At least one while the probe is in place, before the first look.
+                Live::attached(&["count", "-p", &pid, "work"]).kill();
+            } else {
+                // Killed somewhere between its start and a little after its end.
+                let live = Live::start(&words);
+                park_timeout(Duration::from_micros(scattered(n) % (whole + whole / 4)));
+                live.kill();
+            }
             if n % 4 == 3 {
                 let outcome = run(&words);
                 assert_eq!(outcome.status, 0, "after {n} kills: {outcome}");
