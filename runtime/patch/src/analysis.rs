@@ -3,6 +3,8 @@
 //! It relies on [`Image`] being true. It does not decide anything: `plan.rs` asks it where control can
 //! arrive and which parts of text belong to one function.
 
+use std::sync::OnceLock;
+
 use crate::image::{Image, Segment, find};
 use crate::marks::Marks;
 use crate::sweep::{Sweep, TextPart, part_of};
@@ -19,6 +21,8 @@ pub struct Analysis {
     pub(crate) pointers: Marks,
     /// Targets of self-relative tables.
     pub(crate) tables: Marks,
+    /// For each run of padding, where its dead bytes end; proven when first asked for.
+    pub(crate) dead: Vec<OnceLock<u64>>,
     /// Parts that make one function: `group[part]` names the group by its first part.
     group: Vec<usize>,
     /// `(group, part)`, sorted.
@@ -66,7 +70,8 @@ impl Analysis {
         let group = group(&sweep);
         let mut members: Vec<_> = group.iter().enumerate().map(|(part, root)| (*root, part)).collect();
         members.sort_unstable();
-        Self { image, sweep, entries, pointers, tables, group, members }
+        let dead = vec![OnceLock::new(); sweep.padding.len()];
+        Self { image, sweep, entries, pointers, tables, dead, group, members }
     }
 
     /// The module this is about.

@@ -172,6 +172,13 @@ pub fn jump(at: u64, target: u64, what: &str) -> Result<Vec<u8>, Refusal> {
     Ok(out)
 }
 
+/// `jmp rel8` from `at` to `target`.
+pub fn short_jump(at: u64, target: u64) -> Result<Vec<u8>, Refusal> {
+    let distance = target.wrapping_sub(at.wrapping_add(2)).cast_signed();
+    let distance = i8::try_from(distance).map_err(|_| far(at, target, "the slack"))?;
+    Ok(vec![0xeb, distance.to_le_bytes()[0]])
+}
+
 /// The 32-bit displacement from the end of an instruction to an address.
 pub fn relative(end: u64, to: u64, what: &str) -> Result<[u8; 4], Refusal> {
     let distance = to.wrapping_sub(end).cast_signed();
