@@ -141,13 +141,12 @@ fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Resu
 pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline], awaited: bool) -> Vec<u64> {
     let mut changed = Vec::new();
     for trampoline in trampolines {
-        let slack = trampoline.slack();
         // The window's start comes first: as long as its jump may be there, the jump that it leads to stays.
         let mut keep = false;
         for patch in trampoline.undo() {
             let at = RemoteAddress(patch.address);
             let live = memory.some(at, patch.bytes.len());
-            keep |= awaited && slack.as_ref().is_some_and(|s| s.start == patch.address);
+            keep |= awaited && patch.address != trampoline.window.start;
             let restored = if live == patch.bytes && !keep {
                 memory.write(at, &patch.original).is_ok()
             } else {

@@ -49,7 +49,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
     open(job.pid, job.memory, job.gates, 0)?;
     let began = Instant::now();
     // A jump in slack is ours too: whoever is at it is as good as in a trampoline.
-    let mut slack: Vec<u64> = job.trampolines.iter().filter_map(|t| t.slack()).map(|s| s.start).collect();
+    let mut slack: Vec<u64> = job.trampolines.iter().filter_map(Trampoline::slack).collect();
     slack.sort_unstable();
     let in_slack = |ip: u64| slack.binary_search(&ip).is_ok();
     let ours = |ip: u64| in_slack(ip) || job.ranges.iter().any(|r| r.contains(&ip));

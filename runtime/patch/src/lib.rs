@@ -29,8 +29,10 @@
 
 mod analysis;
 mod claims;
+mod exits;
 mod go;
 mod image;
+mod indirect;
 mod instruction;
 mod marks;
 mod padding;
@@ -48,6 +50,7 @@ mod window;
 
 pub use analysis::{Analysis, Statistics};
 pub use claims::Claims;
+pub use exits::{Exit, ExitKind};
 pub use go::{GO_STACK_ROOM, GoSource};
 pub use image::{FunctionRange, Image, Segment};
 pub use recognise::{Recognised, jump_target, recognise};

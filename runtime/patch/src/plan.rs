@@ -13,6 +13,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
 use crate::analysis::Analysis;
 use crate::claims::Claims;
+use crate::exits::{Exit, ExitKind};
 use crate::instruction::{Flow, flow, is_nop};
 use crate::refusal::{Reason, Refusal};
 use crate::site_plan::{HitPosition, Notes, Overwrite, Rung, SitePlan};
@@ -63,6 +64,25 @@ impl Analysis {
             Ok(_) => Refusal::new(Reason::OverlapsSite, site, OVERLAPS),
             Err(_) => refusal,
         })
+    }
+
+    /// Plans an exit: of a conditional jump only the way out is a hit.
+    ///
+    /// # Errors
+    /// As [`Analysis::plan_beside`]; `unknown_exit` for an instruction of which it is not known whether it is one.
+    pub fn plan_exit(&self, exit: &Exit, claims: &Claims) -> Result<SitePlan, Refusal> {
+        let conditional = match exit.kind {
+            ExitKind::Return | ExitKind::ReturnPop(_) => false,
+            ExitKind::TailJump { conditional, .. } => conditional,
+            ExitKind::Unknown => {
+                let detail =
+                    "this instruction may leave the function or stay in it; which of the two is not known";
+                return Err(Refusal::new(Reason::UnknownExit, exit.address, detail));
+            }
+        };
+        let mut plan = self.plan_beside(exit.address, claims)?;
+        plan.when_taken = conditional;
+        Ok(plan)
     }
 
     /// All rungs, in code of any compiler but Go's.
@@ -217,6 +237,7 @@ impl Analysis {
                 Ok(n) => HitPosition::Inside(n),
                 Err(_) => return Err(undecodable()),
             },
+            when_taken: false,
             notes: Notes::default(),
             red_zone_dead: false,
             go: None,

@@ -21,7 +21,7 @@ pub struct Recognised {
     pub agent_cell: u64,
     /// The red zone is skipped.
     pub red_zone: bool,
-    /// When the hit runs.
+    /// When the hit runs. The test of a conditional exit counts as an instruction before it.
     pub position: HitPosition,
     /// Where a Go trampoline finds its goroutine.
     pub go: Option<GoSource>,

@@ -32,6 +32,8 @@ pub enum Reason {
     NotRelocatable,
     /// Another site of the same session touches these bytes.
     OverlapsSite,
+    /// Whether the instruction leaves its function is not known.
+    UnknownExit,
     /// Go: a fault of a displaced instruction could not be turned into a panic.
     Faulting,
     /// Go: how much stack is left here cannot be known.
@@ -42,7 +44,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the rungs that raise them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OutsideText,
         Self::MiddleOfInstruction,
         Self::NoFunction,
@@ -55,6 +57,7 @@ impl Reason {
         Self::AlreadyPatched,
         Self::NotRelocatable,
         Self::OverlapsSite,
+        Self::UnknownExit,
         Self::Faulting,
         Self::StackUnknown,
         Self::Far,
@@ -76,6 +79,7 @@ impl Reason {
             Self::AlreadyPatched => "already_patched",
             Self::NotRelocatable => "not_relocatable",
             Self::OverlapsSite => "overlaps_site",
+            Self::UnknownExit => "unknown_exit",
             Self::Faulting => "faulting",
             Self::StackUnknown => "stack_unknown",
             Self::Far => "far",

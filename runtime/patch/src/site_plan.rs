@@ -61,7 +61,8 @@ pub struct Notes {
 pub struct Overwrite {
     /// The first of them.
     pub start: u64,
-    /// What the file has there.
+    /// What the file has there. Slack of more than five bytes is a nop that is run through, and becomes a jump over
+    /// itself with the long jump behind it.
     pub original: Vec<u8>,
 }
 
@@ -90,6 +91,8 @@ pub struct SitePlan {
     pub writes: Vec<Overwrite>,
     /// When the hit runs.
     pub position: HitPosition,
+    /// The site is a conditional jump, and the hit runs only where it is taken: the exit through it.
+    pub when_taken: bool,
     /// What the host should know.
     pub notes: Notes,
     /// Proven: nothing below the stack pointer is live here, so that the red zone need not be skipped.

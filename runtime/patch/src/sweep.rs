@@ -16,6 +16,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, 
 use crate::image::{FunctionRange, Image, Segment, find};
 use crate::instruction::{Flow, flow, is_nop};
 use crate::marks::Marks;
+use crate::{JUMP, SHORT_JUMP};
 
 /// A piece of text that is decoded from its start.
 #[derive(Clone, Debug)]
@@ -53,10 +54,14 @@ pub struct Sweep {
     pub reads: Marks,
     /// Addresses that a second reading went through, or ended at.
     pub second: Marks,
+    /// Addresses of instructions of a second reading that leave.
+    pub second_exits: Vec<u64>,
     /// Bytes inside an instruction of a second reading.
     pub straddled: Marks,
     /// Runs of nops and `int3` right after an instruction that leaves, sorted. See `padding.rs`.
     pub padding: Vec<Range<u64>>,
+    /// Long nops of functions that straight code runs through, sorted. See `padding.rs`.
+    pub nops: Vec<Range<u64>>,
     /// Addresses taken, with the part that does it: possible bases of jump tables.
     pub bases: Vec<(usize, u64)>,
     /// Direct jumps that leave their part.
@@ -129,8 +134,10 @@ impl Sweep {
             leas: marks(),
             reads: marks(),
             second: marks(),
+            second_exits: Vec::new(),
             straddled: marks(),
             padding: Vec::new(),
+            nops: Vec::new(),
             bases: Vec::new(),
             crossings: Vec::new(),
             go_tls: None,
@@ -151,6 +158,8 @@ impl Sweep {
         sweep.second_readings(image);
         sweep.bases.sort_unstable();
         sweep.bases.dedup();
+        sweep.crossings.sort_unstable();
+        sweep.crossings.dedup();
         sweep.go_tls = if image.go { tls.answer() } else { None };
         sweep
     }
@@ -189,7 +198,10 @@ impl Sweep {
                 bad = bad.or(Some(at));
             }
             self.boundaries.mark(at);
-            run.note(&instruction, part.function, &mut self.padding);
+            let dead = run.note(&instruction, part.function, &mut self.padding);
+            if !dead && part.function && instruction.len() >= NOP_ROOM && is_nop(&instruction) {
+                self.nops.push(at..instruction.next_ip());
+            }
             indirect_jump |= self.note(image, index, &instruction, (part.start, part.end));
             if image.go {
                 tls.note(&instruction);
@@ -286,6 +298,9 @@ impl Sweep {
                 {
                     part.indirect_jump = true;
                 }
+                if flow(&instruction) == Ok(Flow::Leaves) {
+                    self.second_exits.push(instruction.ip());
+                }
                 let target = instruction.near_branch_target();
                 if target != 0 && !self.boundaries.has(target) {
                     todo.push(target);
@@ -296,6 +311,9 @@ impl Sweep {
         }
     }
 }
+
+/// Bytes of a nop in which a jump over it and a long jump have room.
+const NOP_ROOM: usize = SHORT_JUMP + JUMP;
 
 /// Follows the decoding and notes padding: what comes after an instruction that leaves, as long as it is
 /// nops or `int3`.
@@ -308,12 +326,13 @@ struct PaddingRun {
 }
 
 impl PaddingRun {
+    /// Answers whether the instruction is padding.
     #[inline]
-    fn note(&mut self, i: &Instruction, function: bool, runs: &mut Vec<Range<u64>>) {
+    fn note(&mut self, i: &Instruction, function: bool, runs: &mut Vec<Range<u64>>) -> bool {
         if self.began.is_some() {
             if is_nop(i) || i.code() == Code::Int3 {
                 self.upto = i.next_ip();
-                return;
+                return true;
             }
             self.end(i.ip(), runs);
         }
@@ -321,6 +340,7 @@ impl PaddingRun {
             self.began = Some((i.next_ip(), i.near_branch_target()));
             self.upto = i.next_ip();
         }
+        false
     }
 
     /// Something else begins at `at`.

@@ -6,6 +6,7 @@
 //! ```text
 //!             [head]                      the window's instructions before the site, where it begins earlier;
 //!                                         Go: the stack check, whose way out leaves from here
+//!             j!cc  tail                  only at a conditional exit: not taken is no hit
 //!  hit:       lea   rsp, [rsp-128]        only where the red zone may be live
 //!             push  rcx                   the one register that is needed; flags stay as they are
 //!             mov   rcx, [rip+gate]       zero: closed (fork child, off, deadline)
@@ -65,6 +66,8 @@ pub struct Placement {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Part {
+    /// The site's conditional jump, negated, to the tail, which begins with it.
+    UnlessTaken,
     /// `lea rsp,[rsp-128]`.
     SkipRedZone,
     /// `push rcx`.
@@ -133,6 +136,9 @@ impl Template {
         if before > 0 {
             kinds.push(Part::Head);
         }
+        if plan.when_taken {
+            kinds.push(Part::UnlessTaken);
+        }
         if placement.red_zone {
             kinds.push(Part::SkipRedZone);
         }
@@ -189,7 +195,7 @@ impl Part {
             Self::SkipRedZone => 5,
             Self::SaveRcx | Self::RestoreRcx => 1,
             Self::LoadGate => 7,
-            Self::LeaveIfClosed | Self::GoOnIfRoom | Self::LeaveWithoutRoom => 2,
+            Self::UnlessTaken | Self::LeaveIfClosed | Self::GoOnIfRoom | Self::LeaveWithoutRoom => 2,
             Self::MeasureStack(GoSource::R14) => 3 + MEASURE,
             Self::MeasureStack(GoSource::Tls(_)) => 9 + 3 + MEASURE,
             Self::CountSkipped => 1 + 8 + 1,

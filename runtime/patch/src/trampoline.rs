@@ -15,10 +15,11 @@
 use std::ops::Range;
 
 use crate::go::GoSource;
-use crate::refusal::Refusal;
-use crate::relocate::{jump, relative, short_jump};
+use crate::refusal::{Reason, Refusal};
+use crate::relocate::{Displaced, jump, relative, short_jump};
 use crate::site_plan::HitPosition;
 use crate::template::{Part, ROOM_DISPLACEMENT, Template};
+use crate::{JUMP, SHORT_JUMP};
 
 /// Bytes that are written over others. The address is one in the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +88,7 @@ impl Template {
             bytes.extend(piece);
         }
         let relocated = twins.first().map_or(address, |t| t.1)..twins.last().map_or(address, |t| t.1);
-        let first = |p: &Part| matches!(p, Part::SkipRedZone | Part::SaveRcx);
+        let first = |p: &Part| matches!(p, Part::UnlessTaken | Part::SkipRedZone | Part::SaveRcx);
         let hit = address.wrapping_add(self.offset_of(first).unwrap_or(0) as u64);
         let stands_for = self.window.get(self.before).map_or(window.end, |i| i.original);
         Ok(Trampoline {
@@ -108,19 +109,30 @@ impl Template {
     /// The jump to the trampoline, or to slack and from there.
     fn patches(&self, window: &Range<u64>) -> Result<Vec<Patch>, Refusal> {
         let to = self.placement.trampoline;
+        // Where the long jump is, once it is written.
         let mut slack = None;
         let mut patches = Vec::with_capacity(self.plan.writes.len());
         for write in &self.plan.writes {
             let address = write.start.wrapping_add(self.placement.bias);
-            let bytes = match slack {
-                Some(slack) => short_jump(address, slack)?,
-                None => jump(address, to, "the trampoline")?,
-            };
+            let mut bytes = Vec::with_capacity(write.original.len());
+            match slack {
+                Some(slack) => bytes.extend(short_jump(address, slack)?),
+                None => {
+                    let end = write.range().end.wrapping_add(self.placement.bias);
+                    // A nop that is run through becomes a jump over itself.
+                    if write.original.len() > JUMP {
+                        bytes.extend(short_jump(address, end)?);
+                    }
+                    let from = address.wrapping_add(bytes.len() as u64);
+                    bytes.extend(jump(from, to, "the trampoline")?);
+                    slack = Some(from);
+                }
+            }
+            bytes.extend(write.original.get(bytes.len()..).unwrap_or(&[]));
             debug_assert_eq!(bytes.len(), write.original.len(), "as planned");
-            slack = Some(address);
             patches.push(Patch { address, bytes, original: write.original.clone() });
         }
-        debug_assert_eq!(slack, Some(window.start), "the window's start comes last");
+        debug_assert!(patches.last().is_some_and(|p| p.address == window.start), "the window comes last");
         Ok(patches)
     }
 
@@ -140,13 +152,22 @@ impl Template {
         };
         let short = |opcode: u8, to: fn(&Part) -> bool| {
             let distance = self.offset_of(to).and_then(|to| u8::try_from(to.checked_sub(end)?).ok());
-            // The longest way is from the gate past the Go part: under 64 bytes.
+            // The longest way is from a conditional exit past the whole hit, in Go: under 100 bytes.
             debug_assert!(distance.is_some_and(|d| d < 0x80), "the parts in between are short");
             vec![opcode, distance.unwrap_or(0)]
         };
         let closed = |p: &Part| matches!(p, Part::RestoreRcx);
         let open = |p: &Part| matches!(p, Part::LoadSite);
         Ok(match part {
+            Part::UnlessTaken => {
+                let site = self.window.get(self.before);
+                let condition = site.and_then(Displaced::condition).ok_or_else(|| {
+                    let why = "only a conditional jump is taken or not";
+                    Refusal::new(Reason::NotRelocatable, self.plan.site, why)
+                })?;
+                // The lowest bit of a condition negates it.
+                short(0x70 | (condition ^ 1), |p| matches!(p, Part::Tail))
+            }
             Part::SkipRedZone => vec![0x48, 0x8d, 0x64, 0x24, 0x80],
             Part::SaveRcx => vec![0x51],
             Part::LoadGate => near(&[0x48, 0x8b, 0x0d], 7, self.placement.gate, "the gate")?,
@@ -232,11 +253,13 @@ impl Trampoline {
         self.patches.iter().rev()
     }
 
-    /// Where the long jump lies, if a short one leads to it. A thread whose ip is its start is about to
-    /// enter the trampoline; none is ever inside.
+    /// Where the long jump begins, if a short one leads to it. A thread that is there is about to enter the
+    /// trampoline; none is ever inside.
     #[must_use]
-    pub fn slack(&self) -> Option<Range<u64>> {
-        self.patches.first().filter(|_| self.patches.len() > 1).map(Patch::range)
+    pub fn slack(&self) -> Option<u64> {
+        let patch = self.patches.first().filter(|_| self.patches.len() > 1)?;
+        let over = if patch.bytes.len() > JUMP { SHORT_JUMP } else { 0 };
+        Some(patch.address.wrapping_add(over as u64))
     }
 
     /// Every range of text that is displaced or written: the slack, if there is any; the window with what is
@@ -272,7 +295,7 @@ impl Trampoline {
 
     /// Where a thread goes on in restored text that is inside the trampoline, or about to enter it from
     /// slack, if it is at a place where the registers and the stack are as in the text: the start, the hit's
-    /// start, or a boundary of the copy.
+    /// start (the test of a conditional exit is a part of it), or a boundary of the copy.
     ///
     /// Moving a thread from the hit's start skips a hit that has not begun. `None`: let it run on.
     #[must_use]
@@ -280,7 +303,7 @@ impl Trampoline {
         if ip == self.hit.0 {
             return Some(self.hit.1);
         }
-        if self.slack().is_some_and(|s| s.start == ip) {
+        if self.slack() == Some(ip) {
             return Some(self.window.start);
         }
         self.twins.iter().find(|t| t.1 == ip).map(|t| t.0)

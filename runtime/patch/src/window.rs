@@ -30,7 +30,6 @@ use crate::analysis::Analysis;
 use crate::instruction::{Flow, flow, is_nop};
 use crate::refusal::{Reason, Refusal};
 use crate::sweep::TextPart;
-use crate::tables::walk;
 
 /// Straight code: instructions that follow one another.
 pub struct Straight {
@@ -153,43 +152,33 @@ pub fn closed(
             return refuse(Reason::JumpTableIntoWindow, at, "a jump table goes to");
         }
     }
-    table_reaches(analysis, part, site, |at| inside.contains(&at))
+    table_reaches(analysis, part, site, bytes, |at| inside.contains(&at))
 }
 
-/// Ways 4 and 5, for the function that holds the window: refuses where a table may lead to an address for
-/// which `inside` holds.
+/// Ways 4 and 5, for the function that holds the window: refuses where a table may lead to an address in `range`
+/// for which `inside` holds.
 pub fn table_reaches(
     analysis: &Analysis,
     part: usize,
     site: u64,
+    range: &Range<u64>,
     inside: impl Fn(u64) -> bool,
 ) -> Result<(), Refusal> {
-    let jumps = analysis.family(part).any(|(_, p)| p.indirect_jump);
-    if !jumps {
-        return Ok(());
+    let wide = analysis.wide(part);
+    if let Some(base) = wide.own {
+        let detail = format!("the function jumps to computed addresses and takes its own address {base:#x}");
+        return Err(Refusal::new(Reason::JumpTableIntoWindow, site, detail));
     }
-    for (index, _) in analysis.family(part) {
-        for base in analysis.bases(index) {
-            let own = analysis.family(part).any(|(_, p)| base > p.start && base < p.end);
-            if own {
-                let detail =
-                    format!("the function jumps to computed addresses and takes its own address {base:#x}");
-                return Err(Refusal::new(Reason::JumpTableIntoWindow, site, detail));
-            }
-            let mut hit = None;
-            walk(&analysis.image, base, None, |target| {
-                hit = inside(target).then_some(target);
-                hit.is_none()
-            });
-            if let Some(at) = hit {
-                let detail = format!(
-                    "the jump table at {base:#x} may go to {at:#x}, inside the bytes to be overwritten"
-                );
-                return Err(Refusal::new(Reason::JumpTableIntoWindow, site, detail));
-            }
+    let from = wide.targets.partition_point(|t| t.0 < range.start);
+    let near = wide.targets.get(from..).unwrap_or(&[]).iter().take_while(|t| t.0 < range.end);
+    match near.copied().find(|t| inside(t.0)) {
+        Some((at, base)) => {
+            let detail =
+                format!("the jump table at {base:#x} may go to {at:#x}, inside the bytes to be overwritten");
+            Err(Refusal::new(Reason::JumpTableIntoWindow, site, detail))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether nothing below the stack pointer can be live at the start of a function: control arrives there

@@ -6,10 +6,13 @@
 //! - `go_code`: stack checks, faults, room
 //! - `peers`: ways in which others have crashed programs (PEERS §3), by number
 //! - `own_executable`: every function of this test binary, planned, emitted, decoded back
+//! - `exits`: returns, tail jumps, cold parts, switches
 //! - `elf`: reads an ELF file into an image
 
 #[cfg(test)]
 mod elf;
+#[cfg(test)]
+mod exits;
 #[cfg(test)]
 mod go_code;
 #[cfg(test)]

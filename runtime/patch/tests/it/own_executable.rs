@@ -72,8 +72,11 @@ fn call(original: &Instruction, t: &Trampoline, offset: usize) {
 fn same_way(plan: &SitePlan, t: &Trampoline) {
     let mut at = t.window.start;
     for patch in t.undo() {
-        assert_eq!((patch.address, patch.bytes.len()), (at, patch.original.len()));
-        at = jump_target(patch.address, &patch.bytes).unwrap();
+        assert_eq!(patch.bytes.len(), patch.original.len());
+        let from = usize::try_from(at - patch.address).unwrap();
+        // Whoever runs through the slack comes to its end.
+        assert!(from == 0 || jump_target(patch.address, &patch.bytes) == Some(patch.range().end));
+        at = jump_target(at, &patch.bytes[from..]).unwrap();
     }
     assert_eq!(at, t.address);
     let site = t.twins.iter().find(|twin| twin.0 == t.site_address).unwrap().1;

@@ -144,6 +144,7 @@ fn a_short_jump_leads_to_slack_that_holds_the_long_one() {
     assert_eq!(t.undo().map(|p| p.address).collect::<Vec<_>>(), [last.address, first.address]);
     assert_eq!(t.touched(), [BIAS + slack.start..BIAS + slack.end, BIAS + TEXT..BIAS + TEXT + 2]);
     // Whoever is about to enter from slack is as good as at the site.
+    assert_eq!(t.slack(), Some(BIAS + slack.start));
     assert_eq!(t.original_of(BIAS + slack.start), Some(BIAS + TEXT));
     assert_eq!(jump_target(TEXT, &[0x90, 0x90]), None);
 }
@@ -181,6 +182,37 @@ fn slack_is_out_of_reach_beyond_128_bytes() {
         assert_eq!(found.is_ok(), distance <= 127, "{distance}");
         assert_eq!(found.is_ok(), reached, "{distance}");
     }
+}
+
+#[test]
+fn a_nop_that_aligns_a_loop_becomes_a_jump_over_itself() {
+    // xor edi,edi; ret │ push rbx ×7; a nop of 9 bytes that ends at a multiple of 16; head: dec edi; jne head; ret
+    let nop = [0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0];
+    let with = |padding: &[u8], back: u8| {
+        let code = [&[0x53; 4][..], padding, &[0xff, 0xcf, 0x75, back, RET]].concat();
+        functions(&[(&[0x31, 0xff, RET], &[]), (&code, &[])])
+    };
+    let text = with(&nop, 0xfc);
+    let found = plan_in(&text, TEXT).unwrap();
+    let at = TEXT + 7;
+    assert_eq!((found.rung, found.slack()), (Rung::ShortJump, Some(at..at + 9)));
+    let t = emit(&found, &near());
+    let [slack, site] = t.patches() else { panic!("{t:?}") };
+    assert_eq!((slack.bytes[..3].to_vec(), slack.original.clone()), (vec![0xeb, 7, 0xe9], nop.to_vec()));
+    assert_eq!(slack.bytes[7..], nop[7..], "what nobody runs stays as it is");
+    assert_eq!(jump_target(site.address, &site.bytes), Some(BIAS + at + 2));
+    assert_eq!(jump_target(BIAS + at + 2, &slack.bytes[2..]), Some(t.address));
+    assert_eq!((t.slack(), t.original_of(BIAS + at + 2)), (Some(BIAS + at + 2), Some(BIAS + TEXT)));
+    assert_eq!(t.touched()[0], BIAS + at..BIAS + at + 9);
+    // One that is entered in its middle, that aligns nothing, or that nobody branches over, is left alone.
+    assert!(plan_in(&with(&nop, 0xfa), TEXT).is_err(), "a branch into it");
+    assert!(plan_in(&with(&nop, 0xfe), TEXT).is_err(), "no branch to its end");
+    let off = [&nop[..], &[0x50]].concat();
+    assert!(plan_in(&with(&off, 0xfc), TEXT).is_err(), "no alignment");
+    assert!(plan_in(&with(&[0x66; 6].map(|_| 0x90), 0xfc), TEXT).is_err(), "single nops");
+    let mut named = text;
+    named.entries.push(at + 3);
+    assert!(plan_in(&named, TEXT).is_err(), "a name inside");
 }
 
 #[test]
