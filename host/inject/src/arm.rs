@@ -1,8 +1,8 @@
 //! Second transaction: the jumps are written, in one stop of the whole process. The gates are opened afterwards.
 //!
 //! Everything slow was done before. In the stop: threads between two instructions of a window go on in its copy;
-//! stacks are searched for instruction pointers that a signal handler would return to inside a window; then five bytes
-//! per site.
+//! stacks are searched for instruction pointers that a signal handler would return to inside a window; then the few
+//! bytes of each site.
 
 use std::ops::Range;
 
@@ -41,8 +41,9 @@ pub(crate) fn arm(
     // Writing a page's own bytes makes our private copy of it now, so that the stop does not wait for that.
     for trampoline in trampolines {
         unchanged(pid, memory, trampoline)?;
-        let at = RemoteAddress(trampoline.site_address);
-        memory.write(at, trampoline.undo()).map_err(|e| lost(pid, &e))?;
+        for patch in trampoline.patches() {
+            memory.write(RemoteAddress(patch.address), &patch.original).map_err(|e| lost(pid, &e))?;
+        }
     }
     let mut windows: Vec<&Trampoline> = trampolines.iter().collect();
     windows.sort_by_key(|t| t.window.start);
@@ -75,7 +76,7 @@ pub(crate) fn arm(
         let written = write(pid, memory, &mut world, trampolines, &inside, &mut count);
         if written.is_err() {
             // Only what was written here: what another tool has at the next site is not ours to undo.
-            restore(memory, trampolines.get(..count).unwrap_or(&[]));
+            restore(memory, trampolines.get(..count).unwrap_or(&[]), false);
         }
         let mut seen: Vec<Seen> = world.threads.iter().filter_map(Seen::of).collect();
         stops.add(world.release());
@@ -109,41 +110,55 @@ fn write<'a>(
     }
     for trampoline in trampolines {
         unchanged(pid, memory, trampoline)?;
-        let at = RemoteAddress(trampoline.site_address);
-        memory.write(at, &trampoline.patch).map_err(|e| lost(pid, &e))?;
+        // If writing fails half way, what was written is undone.
         *count += 1;
+        for patch in trampoline.patches() {
+            memory.write(RemoteAddress(patch.address), &patch.bytes).map_err(|e| lost(pid, &e))?;
+        }
     }
     Ok(())
 }
 
-/// That the text is still what the plan was made for.
+/// That the text is still what the plan was made for: the window, and what is written outside of it.
 fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Result<(), Failure> {
-    let at = RemoteAddress(trampoline.site_address);
-    let live = memory.bytes(at, trampoline.original.len()).map_err(|e| lost(pid, &e))?;
-    if live == trampoline.original {
-        return Ok(());
+    let window = &trampoline.window;
+    let outside =
+        trampoline.patches().iter().filter(|p| p.address < window.start || p.range().end > window.end);
+    let outside = outside.map(|p| (p.address, &p.original));
+    for (at, original) in std::iter::once((window.start, &trampoline.original)).chain(outside) {
+        let live = memory.bytes(RemoteAddress(at), original.len()).map_err(|e| lost(pid, &e))?;
+        if live != *original {
+            return Err(Failure::new(
+                FailureKind::NothingPatched,
+                format!("the code at {at:#x} changed while we were about to patch it"),
+            )
+            .hint("another tool patches the same place, or the program patches itself"));
+        }
     }
-    Err(Failure::new(
-        FailureKind::NothingPatched,
-        format!("the code at {:#x} changed while we were about to patch it", trampoline.site_address),
-    )
-    .hint("another tool patches the same place, or the program patches itself"))
+    Ok(())
 }
 
 /// Puts the original bytes back where our jumps are. What is there now and is neither ours nor the original (the module
-/// was unloaded, another tool came) is left alone. Returns the addresses of such sites.
-pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline]) -> Vec<u64> {
+/// was unloaded, another tool came) is left alone. So is all slack while it is `awaited` (a signal handler will return to
+/// a jump in it); it can be restored later. Returns the addresses of what was left alone.
+pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline], awaited: bool) -> Vec<u64> {
     let mut changed = Vec::new();
     for trampoline in trampolines {
-        let at = RemoteAddress(trampoline.site_address);
-        let live = memory.some(at, trampoline.patch.len());
-        let restored = if live == trampoline.patch {
-            memory.write(at, trampoline.undo()).is_ok()
-        } else {
-            live == trampoline.undo()
-        };
-        if !restored {
-            changed.push(trampoline.site_address);
+        // The window's start comes first: as long as its jump may be there, the jump that it leads to stays.
+        let mut keep = false;
+        for patch in trampoline.undo() {
+            let at = RemoteAddress(patch.address);
+            let live = memory.some(at, patch.bytes.len());
+            keep |= awaited && patch.address != trampoline.window.start;
+            let restored = if live == patch.bytes && !keep {
+                memory.write(at, &patch.original).is_ok()
+            } else {
+                live == patch.original
+            };
+            if !restored {
+                changed.push(patch.address);
+                keep = true;
+            }
         }
     }
     changed

@@ -445,7 +445,8 @@ fn clean_pages(pid: i32, memory: &RemoteMemory, trampolines: &[Trampoline]) -> V
     let Ok(file) = File::open(format!("/proc/{pid}/pagemap")) else { return Vec::new() };
     let mut pages: Vec<u64> = trampolines
         .iter()
-        .flat_map(|t| [t.site_address, t.site_address + t.patch.len() as u64 - 1])
+        .flat_map(Trampoline::overwritten)
+        .flat_map(|r| [r.start, r.end - 1])
         .map(|a| a & !(PAGE - 1))
         .collect();
     pages.sort_unstable();
@@ -462,12 +463,12 @@ fn clean_pages(pid: i32, memory: &RemoteMemory, trampolines: &[Trampoline]) -> V
 }
 
 fn hash(memory: &RemoteMemory, trampolines: &[Trampoline]) -> Result<String, Failure> {
-    let mut sorted: Vec<&Trampoline> = trampolines.iter().collect();
-    sorted.sort_by_key(|t| t.window.start);
+    let mut ranges: Vec<Range<u64>> = trampolines.iter().flat_map(Trampoline::touched).collect();
+    ranges.sort_by_key(|r| r.start);
     let mut hasher = Sha256::new();
-    for trampoline in sorted {
-        let len = usize::try_from(trampoline.window.end - trampoline.window.start).unwrap_or(0);
-        let bytes = memory.bytes(RemoteAddress(trampoline.window.start), len);
+    for range in ranges {
+        let len = usize::try_from(range.end - range.start).unwrap_or(0);
+        let bytes = memory.bytes(RemoteAddress(range.start), len);
         hasher.update(
             bytes.map_err(|e| Failure::new(FailureKind::NoProcess, format!("reading the text: {e}")))?,
         );

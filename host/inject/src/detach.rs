@@ -17,7 +17,7 @@ use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
-use crate::stop::{USER_CS, World};
+use crate::stop::{Stopped, USER_CS, World};
 
 /// How long a session waits for its hits in flight.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
@@ -50,13 +50,24 @@ pub(crate) struct Gone {
 pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failure> {
     open(job.pid, job.memory, job.gates, 0)?;
     let began = Instant::now();
-    let ours = |ip: u64| job.ranges.iter().any(|r| r.contains(&ip));
+    // A jump in slack is ours too: whoever is at it is as good as in a trampoline.
+    let mut slack: Vec<u64> = job.trampolines.iter().filter_map(Trampoline::slack).collect();
+    slack.sort_unstable();
+    let in_slack = |ip: u64| slack.binary_search(&ip).is_ok();
+    let ours = |ip: u64| in_slack(ip) || job.ranges.iter().any(|r| r.contains(&ip));
     let mut changed: Option<Vec<u64>> = None;
+    let mut awaited = false;
     let mut rest = Duration::from_millis(1);
     loop {
         let map_list = maps(job.pid)?;
         let mut world = World::stop(job.pid, |ip| !ours(ip))?;
-        let sites = changed.get_or_insert_with(|| restore(job.memory, job.trampolines));
+        // Again only while a signal handler was about to return to slack.
+        if changed.is_none() || awaited {
+            awaited = !slack.is_empty()
+                && world.threads.iter().any(|t| handler_returns(job, t, &map_list, in_slack));
+            changed = Some(restore(job.memory, job.trampolines, awaited));
+        }
+        let sites = changed.as_deref().unwrap_or(&[]);
         let sites: Vec<String> =
             sites.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
         let restored = sites.is_empty();
@@ -119,13 +130,7 @@ fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) 
             busy.push(format!("thread {} runs in a trampoline or in the agent", thread.tid));
         } else if ours(thread.sp) {
             busy.push(format!("thread {} is on a stack of the agent", thread.tid));
-        } else if returns_to_us(
-            &stack_words(job.memory, thread, maps),
-            stack_start(thread),
-            thread.sp,
-            |address| maps.iter().any(|m| m.execute && m.range().contains(&address)),
-            &ours,
-        ) {
+        } else if handler_returns(job, thread, maps, &ours) {
             busy.push(format!("a signal handler of thread {} will return into a trampoline", thread.tid));
         }
     }
@@ -136,6 +141,17 @@ fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) 
         }
     }
     busy
+}
+
+/// Whether a signal handler of the thread will return to an address that is ours.
+fn handler_returns(job: &Detach<'_>, thread: &Stopped, maps: &[Mapping], ours: impl Fn(u64) -> bool) -> bool {
+    returns_to_us(
+        &stack_words(job.memory, thread, maps),
+        stack_start(thread),
+        thread.sp,
+        |address| maps.iter().any(|m| m.execute && m.range().contains(&address)),
+        ours,
+    )
 }
 
 /// Whether the stack holds a live signal frame that returns to us.

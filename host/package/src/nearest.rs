@@ -29,6 +29,10 @@ mod tests {
         assert_eq!(nearest("read_string", names), Some("read_str"));
         assert_eq!(nearest("conter_add", names), Some("counter_add"));
         assert_eq!(nearest("frobnicate", names), None);
-        assert_eq!(nearest("cuont", ["load", "count"]), Some("count"), "two letters that changed places are one slip");
+        assert_eq!(
+            nearest("cuont", ["load", "count"]),
+            Some("count"),
+            "two letters that changed places are one slip"
+        );
     }
 }

@@ -14,7 +14,7 @@ mod request;
 mod sites;
 
 pub use live::{Session, Turn};
-pub use modules::Loaded;
+pub use modules::{Loaded, planner_image};
 pub use prepare::Prepared;
 pub use reap::reap;
 pub use request::{Request, RequestedPoint};

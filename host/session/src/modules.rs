@@ -64,7 +64,7 @@ impl Loaded {
     pub fn analysis(&mut self, index: usize) -> Option<&Analysis> {
         if !self.analyses.contains_key(&index) {
             let elf = Arc::clone(&self.module(index)?.elf);
-            self.analyses.insert(index, Analysis::new(image(&elf)));
+            self.analyses.insert(index, Analysis::new(planner_image(&elf)));
         }
         self.analyses.get(&index)
     }
@@ -126,7 +126,9 @@ fn mapped_range(mapping: &Mapping) -> MappedRange {
     MappedRange { start: mapping.start, end: mapping.end, offset: mapping.offset, execute: mapping.execute }
 }
 
-fn image(elf: &Elf) -> Image {
+/// What the planner is told of a module.
+#[must_use]
+pub fn planner_image(elf: &Elf) -> Image {
     let code = elf.code_image();
     let segments = |parts: &[(u64, &[u8])]| {
         parts.iter().map(|(vaddr, bytes)| Segment { vaddr: *vaddr, bytes: Arc::from(*bytes) }).collect()
@@ -136,6 +138,7 @@ fn image(elf: &Elf) -> Image {
         data: segments(&code.data),
         functions: code.functions.iter().map(|&(start, end)| FunctionRange { start, end }).collect(),
         entries: code.entries,
+        called: code.called,
         never: code.never,
         go: code.go,
         pie: code.pie,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use trocar_inject::{RemoteAddress, RemoteMemory};
-use trocar_patch::{SitePlan, foreign_patch, recognise};
+use trocar_patch::{Analysis, Claims, SitePlan, foreign_patch, jump_target, recognise};
 use trocar_symbols::{Point, Resolved};
 use trocar_target::{Failure, FailureKind};
 
@@ -42,30 +42,46 @@ pub fn plan_points(loaded: &mut Loaded, points: &[RequestedPoint]) -> Result<Pla
     })?;
     let mut planned = PlannedSites::default();
     // Ordered, and one site for each address: two points may name the same.
-    let mut found: BTreeMap<(usize, u64), (Site, SitePlan, Option<String>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<(usize, u64), (String, Resolved, Option<String>)> = BTreeMap::new();
     for point in points {
         for place in resolve(loaded, &point.text)? {
-            match plan_place(loaded, &memory, &point.text, &place)? {
-                Ok((site, plan)) => {
-                    let key = (place.module, plan.site);
-                    found.entry(key).or_insert((site, plan, point.handler.clone()));
+            let address = format!("{:#x}", place.address);
+            if place.indirect {
+                let detail = "an indirect function: its code only chooses which implementation calls go to; probe that one";
+                planned.refusals.push(refused(&point.text, &address, "indirect_function", detail));
+                continue;
+            }
+            // An entry and the instruction after its `endbr64` are one site.
+            match analysis(loaded, place.module)?.plan(place.vaddr) {
+                Ok(plan) => {
+                    let rest = (point.text.clone(), place, point.handler.clone());
+                    wanted.entry((rest.1.module, plan.site)).or_insert(rest);
                 }
-                Err(refused) => planned.refusals.push(refused),
+                Err(r) => {
+                    planned.refusals.push(refused(&point.text, &address, r.reason.name(), &r.detail));
+                }
             }
         }
     }
-    let mut end = (usize::MAX, 0);
-    for ((module, _), (mut site, plan, handler)) in found {
-        if end.0 == module && plan.window.start < end.1 {
-            let detail = "the site before it displaces this instruction too; probe one of the two";
-            planned.refusals.push(refused(&site.point, &site.address, "overlaps_site", detail));
-            continue;
+    let mut claims: BTreeMap<usize, Claims> = BTreeMap::new();
+    for ((module, _), (point, place, handler)) in wanted {
+        let claims = claims.entry(module).or_default();
+        match plan_place(loaded, &memory, &point, &place, claims)? {
+            Ok((mut site, plan)) => {
+                claims.claim(&plan);
+                site.site = u32::try_from(planned.sites.len()).unwrap_or(u32::MAX);
+                planned.sites.push((site, module, plan, handler));
+            }
+            Err(refused) => planned.refusals.push(refused),
         }
-        end = (module, plan.window.end);
-        site.site = u32::try_from(planned.sites.len()).unwrap_or(u32::MAX);
-        planned.sites.push((site, module, plan, handler));
     }
     Ok(planned)
+}
+
+fn analysis(loaded: &mut Loaded, module: usize) -> Result<&Analysis, Failure> {
+    loaded
+        .analysis(module)
+        .ok_or_else(|| Failure::new(FailureKind::Bug, "a point resolved to a module without code"))
 }
 
 fn resolve(loaded: &Loaded, text: &str) -> Result<Vec<Resolved>, Failure> {
@@ -107,42 +123,47 @@ fn refused(point: &str, address: &str, reason: &str, detail: &str) -> Refused {
 
 type Planned = Result<(Site, SitePlan), Refused>;
 
+/// Plans a place beside what is claimed, and compares what it would touch with the live text.
 fn plan_place(
     loaded: &mut Loaded,
     memory: &RemoteMemory,
     point: &str,
     place: &Resolved,
+    claims: &mut Claims,
 ) -> Result<Planned, Failure> {
     let address = format!("{:#x}", place.address);
-    if place.indirect {
-        let detail =
-            "an indirect function: its code only chooses which implementation calls go to; probe that one";
-        return Ok(Err(refused(point, &address, "indirect_function", detail)));
-    }
     let Some(module) = loaded.module(place.module) else {
         return Err(Failure::new(FailureKind::Bug, "a point resolved to a module that is not there"));
     };
     let (name, bias) = (module.name.clone(), module.bias);
-    let Some(analysis) = loaded.analysis(place.module) else {
-        return Err(Failure::new(FailureKind::Bug, "a module without code resolved"));
+    let shadow_stack = loaded.process.shadow_stack;
+    let analysis = analysis(loaded, place.module)?;
+    let plan = loop {
+        let plan = match analysis.plan_beside(place.vaddr, claims) {
+            Ok(plan) => plan,
+            Err(refusal) => return Ok(Err(refused(point, &address, refusal.reason.name(), &refusal.detail))),
+        };
+        // Slack in which somebody else has written is not ours; the next try finds other slack, or none.
+        match plan.slack() {
+            Some(slack) if !as_in_file(memory, &plan, bias)? => claims.take(slack),
+            _ => break plan,
+        }
     };
-    let plan = match analysis.plan(place.vaddr) {
-        Ok(plan) => plan,
-        Err(refusal) => return Ok(Err(refused(point, &address, refusal.reason.name(), &refusal.detail))),
-    };
-    if plan.notes.call && loaded.process.shadow_stack {
+    if plan.notes.call && shadow_stack {
         let detail = "a call would be displaced, and the target has a shadow stack";
         return Ok(Err(refused(point, &address, "shadow_stack", detail)));
     }
-    let at = plan.site.wrapping_add(bias);
-    let live = memory.bytes(RemoteAddress(at), plan.original.len()).map_err(|e| {
-        Failure::new(FailureKind::NoProcess, format!("the text at {at:#x} cannot be read: {e}"))
-    })?;
+    let at = plan.window.start.wrapping_add(bias);
+    let mut file = plan.original.clone();
+    // With the padding behind a short window, which is written too.
+    let written = plan.writes.last().map_or(&[][..], |w| w.original.as_slice());
+    file.extend(written.get(file.len()..).unwrap_or(&[]));
+    let live = live(memory, at, file.len())?;
     if let Some(site) = our_trampoline(memory, at, &live) {
         let detail = format!("site {site} of another trocar session is here, or of one that was killed");
         return Ok(Err(refused(point, &address, "already_probed", &detail)));
     }
-    if let Some(refusal) = foreign_patch(at, &plan.original, &live) {
+    if let Some(refusal) = foreign_patch(at, &file, &live) {
         return Ok(Err(refused(point, &address, refusal.reason.name(), &refusal.detail)));
     }
     let symbol = place.symbol.clone();
@@ -152,19 +173,35 @@ fn plan_place(
         module: name,
         offset: place.offset.wrapping_add(plan.site.wrapping_sub(place.vaddr)),
         symbol,
-        address: format!("{at:#x}"),
+        address: format!("{:#x}", plan.site.wrapping_add(bias)),
         rung: plan.rung.name().to_owned(),
     };
     Ok(Ok((site, plan)))
 }
 
-/// The site's index in its session, if the jump that lies at the address leads to a trampoline of ours.
+/// Whether the slack of a plan is in memory as in the file.
+fn as_in_file(memory: &RemoteMemory, plan: &SitePlan, bias: u64) -> Result<bool, Failure> {
+    let Some(slack) = plan.writes.first() else { return Ok(true) };
+    Ok(live(memory, slack.start.wrapping_add(bias), slack.original.len())? == slack.original)
+}
+
+fn live(memory: &RemoteMemory, at: u64, length: usize) -> Result<Vec<u8>, Failure> {
+    memory
+        .bytes(RemoteAddress(at), length)
+        .map_err(|e| Failure::new(FailureKind::NoProcess, format!("the text at {at:#x} cannot be read: {e}")))
+}
+
+/// The site's index in its session, if the jump that lies at the address leads to a trampoline of ours: at once, or
+/// through slack.
 fn our_trampoline(memory: &RemoteMemory, at: u64, live: &[u8]) -> Option<u32> {
     /// Bytes that are always enough to recognise one.
     const TRAMPOLINE: usize = 200;
-    const JUMP: u8 = 0xe9;
-    let (&opcode, rest) = live.split_first()?;
-    let distance = i32::from_le_bytes(rest.get(..4)?.try_into().ok()?);
-    let to = (opcode == JUMP).then(|| at.wrapping_add(5).wrapping_add_signed(i64::from(distance)))?;
-    recognise(to, &memory.some(RemoteAddress(to), TRAMPOLINE)).map(|r| r.site_index)
+    let read = |at: u64| memory.some(RemoteAddress(at), TRAMPOLINE);
+    let to = jump_target(at, live)?;
+    let bytes = read(to);
+    let found = recognise(to, &bytes).or_else(|| {
+        let further = jump_target(to, &bytes)?;
+        recognise(further, &read(further))
+    });
+    found.map(|r| r.site_index)
 }

@@ -18,6 +18,9 @@ pub struct CodeImage<'a> {
     /// Addresses where control can arrive from elsewhere: symbols, functions, the program's entry, landing pads,
     /// pointers that relocations make, initialisers; in ascending order.
     pub entries: Vec<u64>,
+    /// Of the entries, those at which a call from elsewhere may arrive: global symbols, pointers that relocations
+    /// make, initialisers, the program's entry.
+    pub called: Vec<u64>,
     /// Made by the Go toolchain.
     pub go: bool,
     /// Position independent.
@@ -35,6 +38,7 @@ impl Elf {
             data: self.data(),
             functions: self.functions().to_vec(),
             entries: self.entries(),
+            called: self.called(),
             go: self.is_go(),
             pie: self.is_pie(),
             never: self.never(),
@@ -90,6 +94,16 @@ impl Elf {
             all.retain(|(start, end)| start < end);
             all
         })
+    }
+
+    fn called(&self) -> Vec<u64> {
+        let mut called = self.code_pointers();
+        called.extend(self.symbols().iter().filter(|s| s.is_global()).map(|s| s.address));
+        called.push(self.entry());
+        called.retain(|at| self.is_text(*at));
+        called.sort_unstable();
+        called.dedup();
+        called
     }
 
     fn entries(&self) -> Vec<u64> {

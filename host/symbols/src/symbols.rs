@@ -39,6 +39,14 @@ pub struct Symbol {
     pub(crate) name: u32,
 }
 
+impl Symbol {
+    /// Whether other modules, or other objects of this one, may refer to it.
+    pub(crate) fn is_global(&self) -> bool {
+        const LOCAL: u8 = 2;
+        self.binding != LOCAL || self.table != 0
+    }
+}
+
 /// Reads the symbols of a table that `keep` accepts by address.
 pub(crate) fn read(table: &[u8], number: u8, keep: impl Fn(u64) -> bool, into: &mut Vec<Symbol>) {
     for entry in table.chunks_exact(SYMBOL) {

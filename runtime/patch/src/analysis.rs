@@ -3,10 +3,12 @@
 //! It relies on [`Image`] being true. It does not decide anything: `plan.rs` asks it where control can
 //! arrive and which parts of text belong to one function.
 
+use std::sync::OnceLock;
+
 use crate::image::{Image, Segment, find};
 use crate::marks::Marks;
 use crate::sweep::{Sweep, TextPart, part_of};
-use crate::tables::{mark_pointers, mark_tables};
+use crate::tables::{Wide, mark_pointers, mark_tables, walk};
 
 /// An analysed module. Its memory is that of the image plus about the size of the text.
 #[derive(Debug)]
@@ -17,8 +19,18 @@ pub struct Analysis {
     pub(crate) entries: Marks,
     /// Text addresses that bytes of the module hold.
     pub(crate) pointers: Marks,
+    /// Pointers that are known to be called through, and global symbols.
+    pub(crate) called: Marks,
     /// Targets of self-relative tables.
     pub(crate) tables: Marks,
+    /// For each run of padding, where its dead bytes end; proven when first asked for.
+    pub(crate) dead: Vec<OnceLock<u64>>,
+    /// All addresses that code takes, sorted.
+    all_bases: Vec<u64>,
+    /// For each group, by its first part, what its tables may reach; read when first asked for.
+    wide: Vec<OnceLock<Wide>>,
+    /// `(part that is jumped to, part that jumps there)`, sorted; made when first asked for.
+    arrivals: OnceLock<Vec<(usize, usize)>>,
     /// Parts that make one function: `group[part]` names the group by its first part.
     group: Vec<usize>,
     /// `(group, part)`, sorted.
@@ -56,6 +68,8 @@ impl Analysis {
         let mut entries = Marks::new(&image.text);
         image.entries.iter().for_each(|e| entries.mark(*e));
         image.functions.iter().for_each(|f| entries.mark(f.start));
+        let mut called = Marks::new(&image.text);
+        image.called.iter().for_each(|e| called.mark(*e));
         let mut pointers = Marks::new(&image.text);
         mark_pointers(&image, &mut pointers);
         let mut tables = Marks::new(&image.text);
@@ -66,7 +80,22 @@ impl Analysis {
         let group = group(&sweep);
         let mut members: Vec<_> = group.iter().enumerate().map(|(part, root)| (*root, part)).collect();
         members.sort_unstable();
-        Self { image, sweep, entries, pointers, tables, group, members }
+        let wide = group.iter().map(|_| OnceLock::new()).collect();
+        let dead = vec![OnceLock::new(); sweep.padding.len()];
+        Self {
+            image,
+            sweep,
+            entries,
+            pointers,
+            called,
+            wide,
+            arrivals: OnceLock::new(),
+            all_bases: bases,
+            tables,
+            dead,
+            group,
+            members,
+        }
     }
 
     /// The module this is about.
@@ -117,6 +146,68 @@ impl Analysis {
             .iter()
             .take_while(move |m| m.0 == root)
             .filter_map(|m| Some((m.1, self.sweep.parts.get(m.1)?)))
+    }
+
+    /// What the tables of the function that this part belongs to may reach.
+    pub(crate) fn wide(&self, part: usize) -> &Wide {
+        const NOTHING: &Wide = &Wide { own: None, targets: Vec::new() };
+        let root = self.group.get(part).copied().unwrap_or(part);
+        self.wide.get(root).map_or(NOTHING, |w| w.get_or_init(|| self.read_tables(root)))
+    }
+
+    fn read_tables(&self, root: usize) -> Wide {
+        let mut wide = Wide::default();
+        if !self.family(root).any(|(_, p)| p.indirect_jump) {
+            return wide;
+        }
+        // The function's parts, and the padding behind each.
+        let ours = |target: u64| {
+            let Some((index, part)) = self.part_at(target) else { return false };
+            let gap = (!part.function).then(|| index.checked_sub(1)).flatten();
+            [Some(index), gap].into_iter().flatten().any(|i| self.group.get(i) == Some(&root))
+        };
+        for (index, _) in self.family(root) {
+            for base in self.bases(index) {
+                if self.family(root).any(|(_, p)| base > p.start && base < p.end) {
+                    wide.own = Some(base);
+                }
+                walk(&self.image, base, None, |target| {
+                    if ours(target) {
+                        wide.targets.push((target, base));
+                    }
+                    true
+                });
+            }
+        }
+        wide.targets.sort_unstable();
+        wide.targets.dedup_by_key(|t| t.0);
+        wide
+    }
+
+    /// The parts from which a jump leads into a part, from outside of it.
+    pub(crate) fn arrivals(&self, part: usize) -> impl Iterator<Item = usize> {
+        let all = self.arrivals.get_or_init(|| {
+            let into = |c: &(usize, u64)| Some((part_of(&self.sweep.parts, c.1)?, c.0));
+            let mut all: Vec<_> = self.sweep.crossings.iter().filter_map(into).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        });
+        let from = all.partition_point(|a| a.0 < part);
+        all.get(from..).unwrap_or(&[]).iter().take_while(move |a| a.0 == part).map(|a| a.1)
+    }
+
+    /// The targets of the jumps that leave a part.
+    pub(crate) fn crossings(&self, part: usize) -> impl Iterator<Item = u64> {
+        let from = self.sweep.crossings.partition_point(|c| c.0 < part);
+        let rest = self.sweep.crossings.get(from..).unwrap_or(&[]);
+        rest.iter().take_while(move |c| c.0 == part).map(|c| c.1)
+    }
+
+    /// The next address after `base` that code takes: a table at `base` ends there at the latest.
+    pub(crate) fn next_base(&self, base: u64) -> Option<u64> {
+        let after = self.all_bases.partition_point(|b| *b <= base);
+        self.all_bases.get(after).copied()
     }
 
     /// Addresses that a part takes: possible bases of its jump tables.

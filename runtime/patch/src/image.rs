@@ -59,6 +59,10 @@ pub struct Image {
     /// Addresses where control is known to arrive from outside: symbols, the entry point, addends of
     /// relocations, landing pads, init arrays.
     pub entries: Vec<u64>,
+    /// Of the entries, those at which a call may arrive that no instruction of the module names: global symbols,
+    /// pointers that relocations make, the program's entry. The symbol and the unwind entry of a cold part are
+    /// not among them.
+    pub called: Vec<u64>,
     /// Ranges that are never to be touched, with the reason as people read it: restartable sequences with
     /// the four bytes before their abort address, cancellation points, signal return.
     pub never: Vec<(u64, u64, &'static str)>,

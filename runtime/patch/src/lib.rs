@@ -16,21 +16,32 @@
 //! a site may be written.
 //!
 //! # INVARIANT (closed window)
-//! A planned site overwrites the five bytes at its address and nothing else. **No transfer of control can
-//! arrive at an address strictly inside those five bytes**, save that of a thread which was already
-//! between two instructions of the window when the site was written (the host moves it to its twin).
-//! `window.rs` says which ways of arriving there are, and how each is excluded.
+//! A planned site overwrites five bytes at the start of its window, or two there and five of slack. **No
+//! transfer of control can arrive at an address strictly inside the bytes at the window**, nor between its
+//! start and the site, save that of a thread which was already between two instructions of the window when
+//! the site was written (the host moves it to its twin). `window.rs` says which ways of arriving there are,
+//! and how each is excluded.
+//!
+//! # INVARIANT (dead padding)
+//! Bytes that are written outside the window, behind it or as slack, are executed by nobody. `padding.rs` says
+//! when that is proven. What is written in slack is a jump, and only the window's own jump leads to it.
 #![forbid(unsafe_code)]
 
 mod analysis;
+mod claims;
+mod exits;
 mod go;
 mod image;
+mod indirect;
 mod instruction;
 mod marks;
+mod padding;
 mod plan;
+mod plan_go;
 mod recognise;
 mod refusal;
 mod relocate;
+mod site_plan;
 mod sweep;
 mod tables;
 mod template;
@@ -38,13 +49,17 @@ mod trampoline;
 mod window;
 
 pub use analysis::{Analysis, Statistics};
+pub use claims::Claims;
+pub use exits::{Exit, ExitKind};
 pub use go::{GO_STACK_ROOM, GoSource};
 pub use image::{FunctionRange, Image, Segment};
-pub use plan::{HitPosition, Notes, Rung, SitePlan};
-pub use recognise::{Recognised, recognise};
+pub use recognise::{Recognised, jump_target, recognise};
 pub use refusal::{Reason, Refusal, foreign_patch};
+pub use site_plan::{HitPosition, Notes, Overwrite, Rung, SitePlan};
 pub use template::{Part, Placement, Template};
-pub use trampoline::Trampoline;
+pub use trampoline::{Patch, Trampoline};
 
-/// Bytes that a site overwrites: `jmp rel32`.
+/// Bytes of the jump that leads to a trampoline: `jmp rel32`.
 pub const JUMP: usize = 5;
+/// Bytes of the jump that leads to slack: `jmp rel8`.
+pub const SHORT_JUMP: usize = 2;

@@ -1,6 +1,8 @@
 //! A set of text addresses as one bit per byte of text: constant time to mark and to ask, an eighth of the
 //! text in memory. A sorted list of the branch targets of a large text takes more, and longer to build.
 
+use std::ops::Range;
+
 use crate::image::Segment;
 
 /// Marked addresses of one or more text segments.
@@ -47,6 +49,29 @@ impl Marks {
         let bit = vaddr - range.0;
         let word = usize::try_from(bit / 64).ok().and_then(|i| range.2.get(i));
         word.is_some_and(|w| w >> (bit % 64) & 1 != 0)
+    }
+
+    /// The first marked address of a range. Made for ranges of a few bytes to a few pages.
+    pub fn first(&self, range: Range<u64>) -> Option<u64> {
+        let mut at = range.start;
+        while at < range.end {
+            let after = self.ranges.partition_point(|r| r.0 <= at);
+            let (from, to, words) = self.ranges.get(after.checked_sub(1)?)?;
+            if at >= *to {
+                // Between two segments: on with the next one.
+                at = self.ranges.get(after)?.0;
+                continue;
+            }
+            let bit = at - from;
+            let word = usize::try_from(bit / 64).ok().and_then(|i| words.get(i)).copied().unwrap_or(0);
+            let left = word >> (bit % 64);
+            if left != 0 {
+                let found = at + u64::from(left.trailing_zeros());
+                return (found < range.end).then_some(found);
+            }
+            at += 64 - bit % 64;
+        }
+        None
     }
 
     /// The addresses marked here and not in `other`, which covers the same text.

@@ -1,185 +1,159 @@
 //! The planner: one address in, the first provably safe way to patch it out, or a refusal.
 //!
 //! Rungs, in the order they are tried (DESIGN §4): a nop or a sled of nops; one instruction of five or more
-//! bytes; a closed window of several. Ones that come later have their names here already. What makes a rung
-//! safe is in `window.rs`; this file decides which applies.
+//! bytes; a closed window of several; a return or jump with the dead padding behind it; a closed window that
+//! begins before the site, with the hit inside; two bytes that jump to slack. What makes each safe is in
+//! `window.rs` and `padding.rs`; this file decides which applies.
+//!
+//! If none does, the refusal is that of the plain window: it says what is in the way of five bytes.
 
 use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
-use serde::{Deserialize, Serialize};
 
 use crate::analysis::Analysis;
-use crate::go::{self, GoSource, StackCheck};
+use crate::claims::Claims;
+use crate::exits::{Exit, ExitKind};
 use crate::instruction::{Flow, flow, is_nop};
 use crate::refusal::{Reason, Refusal};
+use crate::site_plan::{HitPosition, Notes, Overwrite, Rung, SitePlan};
 use crate::sweep::TextPart;
-use crate::window;
+use crate::window::{self, Straight};
+use crate::{JUMP, SHORT_JUMP};
 
-/// How a site is patched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rung {
-    /// A nop of five or more bytes, or a sled of nops.
-    Nop,
-    /// One instruction of five or more bytes.
-    OneInstruction,
-    /// Several instructions that no branch enters.
-    Window,
-    /// Reserved: a two-byte jump into slack that holds the long one.
-    ShortJump,
-    /// Reserved: a `ret` or short tail with the padding that follows.
-    Exit,
-    /// Reserved: a relocated copy of a whole leaf function.
-    Copy,
-}
+/// What is said of a site for which there is room, but not beside what is claimed.
+const OVERLAPS: &str = "the code that it needs is taken by another site of this session, or by another tool; probe one of the two";
 
-impl Rung {
-    /// The name in reports; never changes.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Nop => "nop",
-            Self::OneInstruction => "one_instruction",
-            Self::Window => "window",
-            Self::ShortJump => "short_jump",
-            Self::Exit => "exit",
-            Self::Copy => "copy",
-        }
-    }
-}
-
-/// When the hit runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HitPosition {
-    /// Before the window's instructions.
-    Before,
-    /// After them, on the path that falls through (Go's stack check).
-    After,
-}
-
-/// What the host should know of a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// A call is displaced: the return address is put on the stack by hand, which a shadow stack forbids.
-    pub call: bool,
-    /// A repeated string instruction is displaced: a thread may be interrupted inside it for long.
-    pub repeated_string: bool,
-}
-
-/// A site that can be patched, in link-time addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SitePlan {
-    /// The address that was asked for.
+/// A site about to be planned: where it is, and what may not be touched for it.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The part of text that holds it, with its index.
+    pub index: usize,
+    pub part: &'a TextPart,
+    /// What was asked for, and the instruction that is meant.
     pub requested: u64,
-    /// The address that is patched: after an `endbr64`, which stays first.
     pub site: u64,
-    /// How.
-    pub rung: Rung,
-    /// The displaced instructions. Only the first five bytes are overwritten.
-    pub window: Range<u64>,
-    /// The bytes of the window.
-    pub original: Vec<u8>,
-    /// When the hit runs.
-    pub position: HitPosition,
-    /// What the host should know.
-    pub notes: Notes,
-    /// Proven: nothing below the stack pointer is live here, so that the red zone need not be skipped.
-    pub red_zone_dead: bool,
-    /// In Go, where the goroutine is found for the check of stack room.
-    pub go: Option<GoSource>,
-    /// The text around the site that is decoded from one start: the function, or a part of it.
-    pub function: Range<u64>,
+    pub claims: &'a Claims,
 }
 
 impl Analysis {
-    /// Plans the site at a link-time address.
+    /// Plans the site at a link-time address, as if it were the only one.
     ///
     /// # Errors
     /// A [`Refusal`] with its reason: nothing is assumed that is not proven.
     pub fn plan(&self, vaddr: u64) -> Result<SitePlan, Refusal> {
+        self.plan_beside(vaddr, &Claims::default())
+    }
+
+    /// Plans a site beside others: it touches nothing that is claimed. The caller claims it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with its reason; `overlaps_site` where only the claims are in the way.
+    pub fn plan_beside(&self, vaddr: u64, claims: &Claims) -> Result<SitePlan, Refusal> {
         let (index, part) = self.part_at(vaddr).ok_or_else(|| {
             Refusal::new(Reason::OutsideText, vaddr, "the address is not in the module's executable text")
         })?;
         self.check_address(part, vaddr)?;
         let site = self.skip_endbr(part, vaddr)?;
-        let at_start = vaddr == part.start || site == part.start;
-        if self.image.go {
-            self.plan_go(index, part, vaddr, site)
-        } else {
-            self.plan_native(index, part, vaddr, site, at_start)
-        }
-    }
-
-    /// Rungs 1 to 3 in code of any compiler but Go's.
-    fn plan_native(
-        &self,
-        index: usize,
-        part: &TextPart,
-        vaddr: u64,
-        site: u64,
-        at_start: bool,
-    ) -> Result<SitePlan, Refusal> {
-        let list = window::instructions(self, part, site)?;
-        window::closed(self, index, &list)?;
-        let mut plan = self.site_plan(part, vaddr, &list)?;
-        plan.red_zone_dead =
-            at_start && !self.sweep.jumps.has(site) && window::entered_by_call_only(self, part);
-        Ok(plan)
-    }
-
-    /// In Go: the stack check at an entry, else one instruction that cannot fault.
-    fn plan_go(&self, index: usize, part: &TextPart, vaddr: u64, site: u64) -> Result<SitePlan, Refusal> {
-        let bytes = self.text_at(part.start).and_then(|s| s.slice(part.start, part.end)).unwrap_or(&[]);
-        let Some(check) = go::stack_check(bytes, part.start) else {
-            let detail = "this Go function has no stack check, so that it is unknown how much stack is left";
-            return Err(Refusal::new(Reason::StackUnknown, site, detail));
+        let plan = |claims| {
+            let wanted = Wanted { index, part, requested: vaddr, site, claims };
+            if self.image.go { self.plan_go(wanted) } else { self.plan_native(wanted) }
         };
-        let agreed = self.sweep.go_tls;
-        if matches!(check.source, GoSource::Tls(offset) if agreed.is_some_and(|a| a != offset)) {
-            let detail = "this function finds its goroutine elsewhere than the others";
-            return Err(Refusal::new(Reason::StackUnknown, site, detail));
-        }
-        if site == part.start {
-            return self.plan_stack_check(index, part, vaddr, check);
-        }
-        if site < check.end || (check.tail > check.end && site >= check.tail) {
-            let detail =
-                "the stack check has not passed here; probe the function's entry, or an address after it";
-            return Err(Refusal::new(Reason::StackUnknown, site, detail));
-        }
-        let list = window::instructions(self, part, site)?;
-        if list.len() > 1 {
-            let detail = "a goroutine may be preempted between two instructions here; only one of five or more bytes will do";
-            return Err(Refusal::new(Reason::TooShort, site, detail));
-        }
-        if let Some(why) = list.iter().find_map(|i| go::may_fault(i, check.source)) {
-            let detail = format!("{why}; Go could not turn a fault in a trampoline into a panic");
-            return Err(Refusal::new(Reason::Faulting, site, detail));
-        }
-        window::closed(self, index, &list)?;
-        let mut plan = self.site_plan(part, vaddr, &list)?;
-        plan.go = Some(check.source);
-        plan.red_zone_dead = true;
+        let none = Claims::default();
+        plan(claims).map_err(|refusal| match plan(&none) {
+            Ok(_) => Refusal::new(Reason::OverlapsSite, site, OVERLAPS),
+            Err(_) => refusal,
+        })
+    }
+
+    /// Plans an exit: of a conditional jump only the way out is a hit.
+    ///
+    /// # Errors
+    /// As [`Analysis::plan_beside`]; `unknown_exit` for an instruction of which it is not known whether it is one.
+    pub fn plan_exit(&self, exit: &Exit, claims: &Claims) -> Result<SitePlan, Refusal> {
+        let conditional = match exit.kind {
+            ExitKind::Return | ExitKind::ReturnPop(_) => false,
+            ExitKind::TailJump { conditional, .. } => conditional,
+            ExitKind::Unknown => {
+                let detail =
+                    "this instruction may leave the function or stay in it; which of the two is not known";
+                return Err(Refusal::new(Reason::UnknownExit, exit.address, detail));
+            }
+        };
+        let mut plan = self.plan_beside(exit.address, claims)?;
+        plan.when_taken = conditional;
         Ok(plan)
     }
 
-    /// The window is exactly the stack check, and the hit comes after it.
-    fn plan_stack_check(
-        &self,
-        index: usize,
-        part: &TextPart,
-        vaddr: u64,
-        check: StackCheck,
-    ) -> Result<SitePlan, Refusal> {
-        let bytes = self.text_at(part.start).and_then(|s| s.slice(part.start, check.end)).unwrap_or(&[]);
-        let list: Vec<Instruction> =
-            Decoder::with_ip(64, bytes, part.start, DecoderOptions::NONE).into_iter().collect();
-        window::closed(self, index, &list)?;
-        let mut plan = self.site_plan(part, vaddr, &list)?;
-        plan.position = HitPosition::After;
-        plan.go = Some(check.source);
-        plan.red_zone_dead = true;
-        Ok(plan)
+    /// All rungs, in code of any compiler but Go's.
+    fn plan_native(&self, wanted: Wanted<'_>) -> Result<SitePlan, Refusal> {
+        let Wanted { part, requested, site, .. } = wanted;
+        let plain = match self.plan_from(wanted, site) {
+            Ok(mut plan) => {
+                let at_start = requested == part.start || site == part.start;
+                plan.red_zone_dead =
+                    at_start && !self.sweep.jumps.has(site) && window::entered_by_call_only(self, part);
+                return Ok(plan);
+            }
+            Err(refusal) => refusal,
+        };
+        self.plan_earlier(wanted).or_else(|| self.plan_short(wanted)).ok_or(plain)
+    }
+
+    /// Five bytes from `start` on, which is the site or lies before it; over dead padding if need be.
+    pub(crate) fn plan_from(&self, wanted: Wanted<'_>, start: u64) -> Result<SitePlan, Refusal> {
+        let jump = JUMP as u64;
+        let code = window::straight(self, wanted.part, start, jump.max(wanted.site - start + 1))?;
+        let bytes = start..start.saturating_add(jump);
+        self.room(&code, &bytes)?;
+        self.proven(wanted, &code.list, bytes, None)
+    }
+
+    /// A window that begins some instructions before the site and contains it. Only from its start can
+    /// control come to the site, so that a hit inside the copy happens exactly when one at the site would.
+    fn plan_earlier(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
+        let Wanted { part, site, .. } = wanted;
+        let mut start = site;
+        while site - start < JUMP as u64 {
+            // An instruction that ends where the next one starts, and goes on there.
+            let before = (1..=15)
+                .filter_map(|n| start.checked_sub(n).filter(|at| *at >= part.start))
+                .find(|at| self.is_instruction(*at))?;
+            let previous = self.decode(part, before)?;
+            if previous.next_ip() != start || !matches!(flow(&previous), Ok(Flow::Next | Flow::Conditional)) {
+                return None;
+            }
+            start = before;
+            if let Ok(plan) = self.plan_from(wanted, start) {
+                return Some(plan);
+            }
+        }
+        None
+    }
+
+    /// Two bytes at the site, which jump to slack.
+    pub(crate) fn plan_short(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
+        let Wanted { part, site, claims, .. } = wanted;
+        let short = SHORT_JUMP as u64;
+        let code = window::straight(self, part, site, short).ok()?;
+        let bytes = site..site.saturating_add(short);
+        self.room(&code, &bytes).ok()?;
+        let own = site..code.range().end.max(bytes.end);
+        let slack = self.slack(bytes.end, &own, claims)?;
+        self.proven(wanted, &code.list, bytes, Some(slack)).ok()
+    }
+
+    /// That the bytes to be written are the window's, or dead padding behind it.
+    fn room(&self, code: &Straight, bytes: &Range<u64>) -> Result<(), Refusal> {
+        let end = code.range().end;
+        if end >= bytes.end || (code.leaves && self.dead_after(end) >= bytes.end) {
+            return Ok(());
+        }
+        let length = end - bytes.start;
+        let detail = format!(
+            "a jump or return ends the straight code {length} bytes on, and what follows is in use; a jump takes {JUMP}"
+        );
+        Err(Refusal::new(Reason::TooShort, bytes.start, detail))
     }
 
     /// The address must be the start of an instruction in a function that decodes up to there.
@@ -205,52 +179,99 @@ impl Analysis {
 
     /// `endbr64` stays first: the site is the instruction after it.
     fn skip_endbr(&self, part: &TextPart, vaddr: u64) -> Result<u64, Refusal> {
-        let bytes = self.text_at(vaddr).and_then(|s| s.slice(vaddr, part.end)).unwrap_or(&[]);
-        let first = Decoder::with_ip(64, bytes, vaddr, DecoderOptions::NONE).decode();
-        if first.is_invalid() || first.mnemonic() != Mnemonic::Endbr64 {
+        let Some(first) = self.decode(part, vaddr).filter(|i| i.mnemonic() == Mnemonic::Endbr64) else {
             return Ok(vaddr);
-        }
+        };
         if first.next_ip() >= part.end {
             return Err(Refusal::new(Reason::TooShort, vaddr, "nothing but an endbr64 is here"));
         }
         Ok(first.next_ip())
     }
 
-    /// The plan for a window that is proven closed.
-    fn site_plan(&self, part: &TextPart, requested: u64, list: &[Instruction]) -> Result<SitePlan, Refusal> {
-        let undecodable = || Refusal::new(Reason::Undecodable, requested, "no instruction is here");
-        let site = list.first().map(Instruction::ip).ok_or_else(undecodable)?;
-        let end = list.last().map(Instruction::next_ip).ok_or_else(undecodable)?;
-        if let Some((from, to, why)) = self.image.never.iter().find(|n| n.0 < end && site < n.1) {
-            let detail = format!("{why} ({from:#x}..{to:#x})");
-            return Err(Refusal::new(Reason::NeverPatch, site, detail));
+    /// The instruction at an address of a part.
+    pub(crate) fn decode(&self, part: &TextPart, vaddr: u64) -> Option<Instruction> {
+        let bytes = self.text_at(vaddr)?.slice(vaddr, part.end)?;
+        let first = Decoder::with_ip(64, bytes, vaddr, DecoderOptions::NONE).decode();
+        (!first.is_invalid()).then_some(first)
+    }
+
+    /// That a range may be touched at all.
+    pub(crate) fn allowed(&self, range: &Range<u64>) -> Result<(), Refusal> {
+        match self.image.never.iter().find(|n| n.0 < range.end && range.start < n.1) {
+            Some((from, to, why)) => {
+                Err(Refusal::new(Reason::NeverPatch, range.start, format!("{why} ({from:#x}..{to:#x})")))
+            }
+            None => Ok(()),
         }
-        let skipped = list.first().is_some_and(Instruction::is_jmp_short) && list.len() > 1;
-        let rung = if list.iter().skip(usize::from(skipped)).all(is_nop) {
-            Rung::Nop
-        } else if list.len() == 1 {
-            Rung::OneInstruction
-        } else {
-            Rung::Window
+    }
+
+    /// The plan for a window, once it is proven closed, allowed and free. `bytes` are those written at its
+    /// start.
+    pub(crate) fn proven(
+        &self,
+        wanted: Wanted<'_>,
+        list: &[Instruction],
+        bytes: Range<u64>,
+        slack: Option<Range<u64>>,
+    ) -> Result<SitePlan, Refusal> {
+        let Wanted { index, part, requested, site, claims } = wanted;
+        let undecodable = || Refusal::new(Reason::Undecodable, requested, "no instruction is here");
+        // Up to the site, also where that is more than is written: whoever arrived there would miss the hit.
+        window::closed(self, index, list, &(bytes.start..bytes.end.max(site + 1)))?;
+        let before = list.iter().position(|i| i.ip() == site).ok_or_else(undecodable)?;
+        let window = bytes.start..list.last().map(Instruction::next_ip).ok_or_else(undecodable)?;
+        let old = |r: &Range<u64>| self.text_at(r.start).and_then(|s| s.slice(r.start, r.end));
+        let overwrite = |r: &Range<u64>| {
+            let original = old(r).ok_or_else(undecodable)?.to_vec();
+            Ok::<_, Refusal>(Overwrite { start: r.start, original })
         };
-        let notes = Notes {
-            call: list.iter().any(|i| flow(i) == Ok(Flow::Call)),
-            repeated_string: list
-                .iter()
-                .any(|i| i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix())),
-        };
-        let original = self.text_at(site).and_then(|s| s.slice(site, end)).ok_or_else(undecodable)?.to_vec();
-        Ok(SitePlan {
+        let mut plan = SitePlan {
             requested,
             site,
-            rung,
-            window: site..end,
-            original,
-            position: HitPosition::Before,
-            notes,
+            rung: rung(list, before, &bytes, slack.is_some()),
+            original: old(&window).ok_or_else(undecodable)?.to_vec(),
+            window,
+            writes: slack.iter().chain([&bytes]).map(overwrite).collect::<Result<_, _>>()?,
+            position: match u8::try_from(before) {
+                Ok(0) => HitPosition::Before,
+                Ok(n) => HitPosition::Inside(n),
+                Err(_) => return Err(undecodable()),
+            },
+            when_taken: false,
+            notes: Notes::default(),
             red_zone_dead: false,
             go: None,
             function: part.start..part.end,
-        })
+        };
+        plan.notes.call = list.iter().any(|i| flow(i) == Ok(Flow::Call));
+        let repeated =
+            |i: &Instruction| i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix());
+        plan.notes.repeated_string = list.iter().any(repeated);
+        for range in plan.touched() {
+            self.allowed(&range)?;
+            if claims.overlap(&range).is_some() {
+                return Err(Refusal::new(Reason::OverlapsSite, site, OVERLAPS));
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// The rung of a window whose first `bytes` are written.
+fn rung(list: &[Instruction], before: usize, bytes: &Range<u64>, slack: bool) -> Rung {
+    let leaves = |i: &Instruction| flow(i) == Ok(Flow::Leaves);
+    let skipped = list.first().is_some_and(Instruction::is_jmp_short) && list.len() > 1;
+    if slack {
+        Rung::ShortJump
+    } else if list.last().is_some_and(|i| i.next_ip() < bytes.end) {
+        Rung::Exit
+    } else if before != 0 {
+        if list.get(before).is_some_and(leaves) { Rung::Exit } else { Rung::Window }
+    } else if list.iter().skip(usize::from(skipped)).all(is_nop) {
+        Rung::Nop
+    } else if list.len() == 1 {
+        Rung::OneInstruction
+    } else {
+        Rung::Window
     }
 }

@@ -6,8 +6,9 @@
 use iced_x86::{Decoder, DecoderOptions};
 
 use crate::go::GoSource;
-use crate::plan::HitPosition;
+use crate::site_plan::HitPosition;
 use crate::template::ROOM_DISPLACEMENT;
+use crate::{JUMP, SHORT_JUMP};
 
 /// What a trampoline's bytes say. Addresses in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Recognised {
     pub agent_cell: u64,
     /// The red zone is skipped.
     pub red_zone: bool,
-    /// When the hit runs.
+    /// When the hit runs. The test of a conditional exit counts as an instruction before it.
     pub position: HitPosition,
     /// Where a Go trampoline finds its goroutine.
     pub go: Option<GoSource>,
@@ -28,8 +29,21 @@ pub struct Recognised {
     pub skipped_cell: Option<u64>,
 }
 
-/// Most bytes of a window before the hit: the longest of Go's stack checks, relocated.
+/// Most bytes of a window before the hit: the longest of Go's stack checks, relocated. A head of instructions
+/// without a call, fewer than five bytes before its last one, is shorter.
 const WINDOW_MAX: usize = 64;
+
+/// Where the jump that lies at `address` leads to: `jmp rel32`, as at a site, or `jmp rel8`, as where slack
+/// holds the long one. `None`: the bytes are no such jump.
+#[must_use]
+pub fn jump_target(address: u64, bytes: &[u8]) -> Option<u64> {
+    let (length, distance) = match bytes {
+        [0xe9, a, b, c, d, ..] => (JUMP, i32::from_le_bytes([*a, *b, *c, *d])),
+        [0xeb, a, ..] => (SHORT_JUMP, i32::from(i8::from_le_bytes([*a]))),
+        _ => return None,
+    };
+    Some(address.wrapping_add(length as u64).wrapping_add_signed(i64::from(distance)))
+}
 
 /// Reads the trampoline that starts at `address`. `bytes` start there and may go on beyond it.
 /// `None`: not one of ours, or not enough bytes (200 are always enough).
@@ -38,14 +52,15 @@ pub fn recognise(address: u64, bytes: &[u8]) -> Option<Recognised> {
     if let Some(found) = hit(address, bytes, HitPosition::Before) {
         return Some(found);
     }
+    let mut before = 0u8;
     let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
     while decoder.can_decode() && decoder.position() < WINDOW_MAX {
         if decoder.decode().is_invalid() {
             return None;
         }
-        if let Some(found) =
-            bytes.get(decoder.position()..).and_then(|b| hit(decoder.ip(), b, HitPosition::After))
-        {
+        before = before.saturating_add(1);
+        let rest = bytes.get(decoder.position()..);
+        if let Some(found) = rest.and_then(|b| hit(decoder.ip(), b, HitPosition::Inside(before))) {
             return Some(found);
         }
     }
@@ -84,10 +99,13 @@ fn hit(address: u64, bytes: &[u8], position: HitPosition) -> Option<Recognised> 
             return None;
         }
     }
-    // Only Go's stack check comes before a hit.
-    if position == HitPosition::After && go.is_none() {
-        return None;
-    }
+    // In Go only the stack check comes before a hit, and is the whole window.
+    let position = match position {
+        HitPosition::Inside(_) if go.is_some() => HitPosition::After,
+        // The red zone is proven dead at the start of a function only.
+        HitPosition::Inside(_) if !red_zone => return None,
+        as_found => as_found,
+    };
     r.literal(&[0xb9])?;
     let site_index = u32::from_le_bytes(r.take()?);
     r.literal(&[0xff, 0x15])?;

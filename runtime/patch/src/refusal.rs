@@ -14,7 +14,7 @@ pub enum Reason {
     MiddleOfInstruction,
     /// No known function contains the address, so that what surrounds it cannot be proven.
     NoFunction,
-    /// The function, or the straight code at the site, ends before five bytes.
+    /// The function, or the straight code at the site, ends before five bytes, and no shorter way is proven.
     TooShort,
     /// A direct branch or call goes to an address inside the bytes to be overwritten.
     BranchIntoWindow,
@@ -30,6 +30,10 @@ pub enum Reason {
     AlreadyPatched,
     /// An instruction of the window does not mean the same elsewhere.
     NotRelocatable,
+    /// Another site of the same session touches these bytes.
+    OverlapsSite,
+    /// Whether the instruction leaves its function is not known.
+    UnknownExit,
     /// Go: a fault of a displaced instruction could not be turned into a panic.
     Faulting,
     /// Go: how much stack is left here cannot be known.
@@ -40,7 +44,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the rungs that raise them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::OutsideText,
         Self::MiddleOfInstruction,
         Self::NoFunction,
@@ -52,6 +56,8 @@ impl Reason {
         Self::NeverPatch,
         Self::AlreadyPatched,
         Self::NotRelocatable,
+        Self::OverlapsSite,
+        Self::UnknownExit,
         Self::Faulting,
         Self::StackUnknown,
         Self::Far,
@@ -72,6 +78,8 @@ impl Reason {
             Self::NeverPatch => "never_patch",
             Self::AlreadyPatched => "already_patched",
             Self::NotRelocatable => "not_relocatable",
+            Self::OverlapsSite => "overlaps_site",
+            Self::UnknownExit => "unknown_exit",
             Self::Faulting => "faulting",
             Self::StackUnknown => "stack_unknown",
             Self::Far => "far",

@@ -91,7 +91,7 @@ impl Displaced {
         let target = self.instruction.near_branch_target();
         match (self.flow, self.instruction.code()) {
             (Flow::Conditional, _) => {
-                let mut out = vec![0x0f, 0x80 | self.condition()];
+                let mut out = vec![0x0f, 0x80 | self.opcode_condition()];
                 out.extend(relative(at + 6, target, "a displaced branch")?);
                 Ok(out)
             }
@@ -121,7 +121,11 @@ impl Displaced {
     }
 
     /// The condition of a conditional branch as its opcode has it.
-    fn condition(&self) -> u8 {
+    pub fn condition(&self) -> Option<u8> {
+        (self.flow == Flow::Conditional).then(|| self.opcode_condition())
+    }
+
+    fn opcode_condition(&self) -> u8 {
         use iced_x86::ConditionCode as C;
         match self.instruction.condition_code() {
             C::o | C::None => 0,
@@ -170,6 +174,13 @@ pub fn jump(at: u64, target: u64, what: &str) -> Result<Vec<u8>, Refusal> {
     let mut out = vec![0xe9];
     out.extend(relative(at.wrapping_add(5), target, what)?);
     Ok(out)
+}
+
+/// `jmp rel8` from `at` to `target`.
+pub fn short_jump(at: u64, target: u64) -> Result<Vec<u8>, Refusal> {
+    let distance = target.wrapping_sub(at.wrapping_add(2)).cast_signed();
+    let distance = i8::try_from(distance).map_err(|_| far(at, target, "the slack"))?;
+    Ok(vec![0xeb, distance.to_le_bytes()[0]])
 }
 
 /// The 32-bit displacement from the end of an instruction to an address.

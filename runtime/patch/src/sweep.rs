@@ -9,11 +9,14 @@
 //! It does not know which parts belong together; `analysis.rs` joins them.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 
 use crate::image::{FunctionRange, Image, Segment, find};
+use crate::instruction::{Flow, flow, is_nop};
 use crate::marks::Marks;
+use crate::{JUMP, SHORT_JUMP};
 
 /// A piece of text that is decoded from its start.
 #[derive(Clone, Debug)]
@@ -45,6 +48,20 @@ pub struct Sweep {
     pub calls: Marks,
     /// Text addresses that an instruction takes (`lea reg, [rip+T]`; at a fixed address, also as a constant).
     pub taken: Marks,
+    /// Text addresses that a `lea` takes.
+    pub leas: Marks,
+    /// Text addresses whose bytes an instruction reads or writes: data among the code.
+    pub reads: Marks,
+    /// Addresses that a second reading went through, or ended at.
+    pub second: Marks,
+    /// Addresses of instructions of a second reading that leave.
+    pub second_exits: Vec<u64>,
+    /// Bytes inside an instruction of a second reading.
+    pub straddled: Marks,
+    /// Runs of nops and `int3` right after an instruction that leaves, sorted. See `padding.rs`.
+    pub padding: Vec<Range<u64>>,
+    /// Long nops of functions that straight code runs through, sorted. See `padding.rs`.
+    pub nops: Vec<Range<u64>>,
     /// Addresses taken, with the part that does it: possible bases of jump tables.
     pub bases: Vec<(usize, u64)>,
     /// Direct jumps that leave their part.
@@ -114,30 +131,53 @@ impl Sweep {
             jumps: marks(),
             calls: marks(),
             taken: marks(),
+            leas: marks(),
+            reads: marks(),
+            second: marks(),
+            second_exits: Vec::new(),
+            straddled: marks(),
+            padding: Vec::new(),
+            nops: Vec::new(),
             bases: Vec::new(),
             crossings: Vec::new(),
             go_tls: None,
             instructions: 0,
         };
         let mut tls = GoTls::default();
+        let mut run = PaddingRun::default();
         let mut index = 0;
         for segment in &image.text {
+            run.end(u64::MAX, &mut sweep.padding);
             let mut decoder = Decoder::with_ip(64, &segment.bytes, segment.vaddr, DecoderOptions::NONE);
             while sweep.parts.get(index).is_some_and(|p| p.start < segment.end()) {
-                sweep.part(image, index, &mut decoder, segment.vaddr, &mut tls);
+                sweep.part(image, index, &mut decoder, segment.vaddr, &mut tls, &mut run);
                 index += 1;
             }
         }
+        run.end(u64::MAX, &mut sweep.padding);
         sweep.second_readings(image);
         sweep.bases.sort_unstable();
         sweep.bases.dedup();
+        sweep.crossings.sort_unstable();
+        sweep.crossings.dedup();
         sweep.go_tls = if image.go { tls.answer() } else { None };
         sweep
     }
 
     /// Decodes one part. The decoder stands where the part before it ended.
-    fn part(&mut self, image: &Image, index: usize, decoder: &mut Decoder<'_>, base: u64, tls: &mut GoTls) {
+    fn part(
+        &mut self,
+        image: &Image,
+        index: usize,
+        decoder: &mut Decoder<'_>,
+        base: u64,
+        tls: &mut GoTls,
+        run: &mut PaddingRun,
+    ) {
         let Some(part) = self.parts.get(index).cloned() else { return };
+        if part.function {
+            run.end(part.start, &mut self.padding);
+        }
         if part.function || decoder.ip() < part.start {
             seek(decoder, base, part.start);
         }
@@ -150,6 +190,7 @@ impl Sweep {
             self.instructions += 1;
             if instruction.is_invalid() {
                 bad = bad.or(Some(at));
+                run.end(at, &mut self.padding);
                 seek(decoder, base, at + 1);
                 continue;
             }
@@ -157,6 +198,10 @@ impl Sweep {
                 bad = bad.or(Some(at));
             }
             self.boundaries.mark(at);
+            let dead = run.note(&instruction, part.function, &mut self.padding);
+            if !dead && part.function && instruction.len() >= NOP_ROOM && is_nop(&instruction) {
+                self.nops.push(at..instruction.next_ip());
+            }
             indirect_jump |= self.note(image, index, &instruction, (part.start, part.end));
             if image.go {
                 tls.note(&instruction);
@@ -180,7 +225,10 @@ impl Sweep {
                 if i.code() == Code::Lea_r64_m && i.memory_base() == Register::RIP {
                     let base = i.ip_rel_memory_address();
                     self.taken.mark(base);
+                    self.leas.mark(base);
                     self.bases.push((part, base));
+                } else if i.memory_base() == Register::RIP && !is_nop(i) {
+                    self.reads.mark(i.ip_rel_memory_address());
                 } else if !image.pie && i.code() == Code::Mov_r32_imm32 {
                     let base = u64::from(i.immediate32());
                     if find(&image.data, base).is_some() {
@@ -212,6 +260,9 @@ impl Sweep {
     fn note_absolute(&mut self, i: &Instruction) {
         if i.memory_displ_size() >= 4 {
             self.taken.mark(i.memory_displacement64());
+            if i.memory_base() == Register::None {
+                self.reads.mark(i.memory_displacement64());
+            }
         }
         for operand in 0..i.op_count() {
             if matches!(
@@ -235,21 +286,70 @@ impl Sweep {
             let Some(bytes) = find(&image.text, start).and_then(|s| s.from(start)) else { continue };
             let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
             while decoder.can_decode() && !self.boundaries.has(decoder.ip()) && seen.insert(decoder.ip()) {
+                self.second.mark(decoder.ip());
                 let instruction = decoder.decode();
                 if instruction.is_invalid() {
                     break;
                 }
+                (instruction.ip() + 1..instruction.next_ip()).for_each(|b| self.straddled.mark(b));
                 self.instructions += 1;
                 if self.note(image, index, &instruction, own)
                     && let Some(part) = self.parts.get_mut(index)
                 {
                     part.indirect_jump = true;
                 }
+                if flow(&instruction) == Ok(Flow::Leaves) {
+                    self.second_exits.push(instruction.ip());
+                }
                 let target = instruction.near_branch_target();
                 if target != 0 && !self.boundaries.has(target) {
                     todo.push(target);
                 }
             }
+            // Where it met the first reading, or stopped for another reason.
+            self.second.mark(decoder.ip());
+        }
+    }
+}
+
+/// Bytes of a nop in which a jump over it and a long jump have room.
+const NOP_ROOM: usize = SHORT_JUMP + JUMP;
+
+/// Follows the decoding and notes padding: what comes after an instruction that leaves, as long as it is
+/// nops or `int3`.
+#[derive(Default)]
+struct PaddingRun {
+    /// First byte of the run, and the target of the jump before it.
+    began: Option<(u64, u64)>,
+    /// Address after its last byte.
+    upto: u64,
+}
+
+impl PaddingRun {
+    /// Answers whether the instruction is padding.
+    #[inline]
+    fn note(&mut self, i: &Instruction, function: bool, runs: &mut Vec<Range<u64>>) -> bool {
+        if self.began.is_some() {
+            if is_nop(i) || i.code() == Code::Int3 {
+                self.upto = i.next_ip();
+                return true;
+            }
+            self.end(i.ip(), runs);
+        }
+        if function && flow(i) == Ok(Flow::Leaves) {
+            self.began = Some((i.next_ip(), i.near_branch_target()));
+            self.upto = i.next_ip();
+        }
+        false
+    }
+
+    /// Something else begins at `at`.
+    fn end(&mut self, at: u64, runs: &mut Vec<Range<u64>>) {
+        let Some((from, target)) = self.began.take() else { return };
+        let to = self.upto.min(at);
+        // A jump over exactly the padding keeps it for somebody who will write there (XRay's sleds).
+        if from < to && target != to {
+            runs.push(from..to);
         }
     }
 }

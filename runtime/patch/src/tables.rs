@@ -38,6 +38,15 @@ pub fn walk(image: &Image, base: u64, bound: Option<u64>, mut each: impl FnMut(u
     }
 }
 
+/// What the tables of one function may reach, read without a bound.
+#[derive(Debug, Default)]
+pub struct Wide {
+    /// An address inside itself that the function takes, if it jumps to computed addresses: anything may be reached.
+    pub own: Option<u64>,
+    /// Targets in the function and in the padding behind its parts, each with a base that leads there; sorted.
+    pub targets: Vec<(u64, u64)>,
+}
+
 /// Targets of all self-relative tables, each read up to the next base. `bases` is sorted.
 pub fn mark_tables(image: &Image, bases: &[u64], marks: &mut Marks) {
     for (i, base) in bases.iter().enumerate() {

@@ -4,7 +4,9 @@
 //! where something is out of reach. `recognise.rs` reads the same parts back: change them together.
 //!
 //! ```text
-//!             [relocated window]          Go: the stack check, whose way out leaves from here
+//!             [head]                      the window's instructions before the site, where it begins earlier;
+//!                                         Go: the stack check, whose way out leaves from here
+//!             j!cc  tail                  only at a conditional exit: not taken is no hit
 //!  hit:       lea   rsp, [rsp-128]        only where the red zone may be live
 //!             push  rcx                   the one register that is needed; flags stay as they are
 //!             mov   rcx, [rip+gate]       zero: closed (fork child, off, deadline)
@@ -14,7 +16,7 @@
 //!             call  [rip+agent_cell]      saves all, restores all but rcx
 //!  closed:    pop   rcx
 //!             lea   rsp, [rsp+128]        only where it was lowered
-//!             [relocated window]
+//!             [tail]                      the window's instructions from the site on
 //!             jmp   back                  to the window's end; dead after a call, jump or return, but kept,
 //!                                         so that every trampoline has the same shape
 //!             [literal]                   the return address of a displaced call, eight bytes
@@ -37,9 +39,9 @@
 //! the word is wiped in a fork child, and zero must mean closed.
 
 use crate::go::{GO_STACK_ROOM, GoSource};
-use crate::plan::{HitPosition, SitePlan};
 use crate::refusal::Refusal;
 use crate::relocate::Displaced;
+use crate::site_plan::{HitPosition, SitePlan};
 
 /// Where a trampoline and what it uses lie, in addresses of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub struct Placement {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Part {
+    /// The site's conditional jump, negated, to the tail, which begins with it.
+    UnlessTaken,
     /// `lea rsp,[rsp-128]`.
     SkipRedZone,
     /// `push rcx`.
@@ -88,8 +92,10 @@ pub enum Part {
     RestoreRcx,
     /// `lea rsp,[rsp+128]`.
     RestoreRedZone,
-    /// The window's instructions.
-    Relocated,
+    /// The window's instructions before the hit.
+    Head,
+    /// The window's instructions after the hit.
+    Tail,
     /// `jmp back`.
     JumpBack,
     /// Return address of a displaced call.
@@ -102,6 +108,8 @@ pub struct Template {
     pub(crate) plan: SitePlan,
     pub(crate) placement: Placement,
     pub(crate) window: Vec<Displaced>,
+    /// How many of them come before the hit.
+    pub(crate) before: usize,
     /// Offset, length and kind of each part.
     pub(crate) parts: Vec<(usize, usize, Part)>,
     length: usize,
@@ -115,10 +123,21 @@ impl Template {
     /// [`crate::Analysis::plan`] never gives one.
     pub fn make(plan: &SitePlan, placement: &Placement) -> Result<Self, Refusal> {
         let window = Displaced::decode_all(&plan.original, plan.window.start.wrapping_add(placement.bias))?;
-        let relocated = window.iter().try_fold(0, |sum, i| Ok::<_, Refusal>(sum + i.length()?))?;
+        let before = match plan.position {
+            HitPosition::Before => 0,
+            HitPosition::Inside(n) => usize::from(n).min(window.len()),
+            HitPosition::After => window.len(),
+        };
+        let length =
+            |list: &[Displaced]| list.iter().try_fold(0, |sum, i| Ok::<_, Refusal>(sum + i.length()?));
+        let (head, tail) = window.split_at_checked(before).unwrap_or((&window, &[]));
+        let (head, tail) = (length(head)?, length(tail)?);
         let mut kinds = Vec::with_capacity(16);
-        if plan.position == HitPosition::After {
-            kinds.push(Part::Relocated);
+        if before > 0 {
+            kinds.push(Part::Head);
+        }
+        if plan.when_taken {
+            kinds.push(Part::UnlessTaken);
         }
         if placement.red_zone {
             kinds.push(Part::SkipRedZone);
@@ -135,8 +154,8 @@ impl Template {
         if placement.red_zone {
             kinds.push(Part::RestoreRedZone);
         }
-        if plan.position == HitPosition::Before {
-            kinds.push(Part::Relocated);
+        if before < window.len() {
+            kinds.push(Part::Tail);
         }
         kinds.push(Part::JumpBack);
         if window.iter().any(Displaced::is_call) {
@@ -145,11 +164,11 @@ impl Template {
         let mut length = 0;
         let mut parts = Vec::with_capacity(kinds.len());
         for part in kinds {
-            let bytes = part.length(relocated);
+            let bytes = part.length(head, tail);
             parts.push((length, bytes, part));
             length += bytes;
         }
-        Ok(Self { plan: plan.clone(), placement: *placement, window, parts, length })
+        Ok(Self { plan: plan.clone(), placement: *placement, window, before, parts, length })
     }
 
     /// Bytes of the trampoline: the same at every address.
@@ -170,20 +189,21 @@ impl Template {
 }
 
 impl Part {
-    /// Bytes of the part, whose `relocated` window takes so many.
-    const fn length(&self, relocated: usize) -> usize {
+    /// Bytes of the part, in a trampoline whose `head` and `tail` take so many.
+    const fn length(&self, head: usize, tail: usize) -> usize {
         match self {
             Self::SkipRedZone => 5,
             Self::SaveRcx | Self::RestoreRcx => 1,
             Self::LoadGate => 7,
-            Self::LeaveIfClosed | Self::GoOnIfRoom | Self::LeaveWithoutRoom => 2,
+            Self::UnlessTaken | Self::LeaveIfClosed | Self::GoOnIfRoom | Self::LeaveWithoutRoom => 2,
             Self::MeasureStack(GoSource::R14) => 3 + MEASURE,
             Self::MeasureStack(GoSource::Tls(_)) => 9 + 3 + MEASURE,
             Self::CountSkipped => 1 + 8 + 1,
             Self::LoadSite | Self::JumpBack => 5,
             Self::CallAgent => 6,
             Self::RestoreRedZone | Self::Literal => 8,
-            Self::Relocated => relocated,
+            Self::Head => head,
+            Self::Tail => tail,
         }
     }
 }

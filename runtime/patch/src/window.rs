@@ -1,7 +1,8 @@
 //! The window of a site: which instructions it displaces, and the proof that it is closed.
 //!
 //! INVARIANT (closed window, see the crate's head) holds because each way of arriving is excluded:
-//! 1. a direct jump or call from anywhere in the text — `sweep.jumps`, `sweep.calls`;
+//! 1. a direct jump or call from anywhere in the text — `sweep.jumps`, `sweep.calls`; or straight code that
+//!    such a jump enters off the boundaries, and that runs in or over — `sweep.second`, `sweep.straddled`;
 //! 2. a pointer that the host knows (symbol, relocation, landing pad, function start) — `entries`;
 //! 3. a pointer in the module's bytes, or taken by an instruction — `pointers`, `sweep.taken`;
 //! 4. a self-relative jump table of this function, read as far as it could possibly reach — `tables::walk`
@@ -11,11 +12,16 @@
 //! 6. a return: no call is inside a window, except as its last instruction, whose return address is the
 //!    window's end.
 //!
-//! Ways 1 and 2 are checked for every one of the bytes, since a branch may skip a prefix; ways 3 to 5 only
-//! for instruction boundaries, which a single instruction does not have inside.
+//! What must be closed are the bytes that are written (five, or the two of a short jump) and, where the
+//! window begins before the site, all bytes up to the site: a branch to the site itself would pass the hit by.
+//! Ways 1 and 2 are checked for every one of these bytes, since a branch may skip a prefix; ways 3 to 5 only
+//! for instruction boundaries, which a single instruction does not have inside. Bytes behind the window's end
+//! are padding, for which `padding.rs` answers.
 //!
 //! Not excluded: code made by a program that invents code addresses from nothing (no compiler does), or
 //! that finds them relative to another module.
+
+use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
@@ -24,51 +30,75 @@ use crate::analysis::Analysis;
 use crate::instruction::{Flow, flow, is_nop};
 use crate::refusal::{Reason, Refusal};
 use crate::sweep::TextPart;
-use crate::tables::walk;
 
-/// Bytes overwritten, as a distance between addresses.
-const JUMP_BYTES: u64 = JUMP as u64;
+/// Straight code: instructions that follow one another.
+pub struct Straight {
+    /// The instructions.
+    pub list: Vec<Instruction>,
+    /// The last one is a jump or a return, and came before as many bytes as were asked for.
+    pub leaves: bool,
+}
 
-/// The instructions from `site` on, up to the first boundary at or after five bytes. `part` contains it.
-pub fn instructions(analysis: &Analysis, part: &TextPart, site: u64) -> Result<Vec<Instruction>, Refusal> {
-    let outside = || Refusal::new(Reason::OutsideText, site, "the address is not in the module's text");
-    let bytes = analysis.text_at(site).and_then(|s| s.slice(site, part.end)).ok_or_else(outside)?;
-    let mut decoder = Decoder::with_ip(64, bytes, site, DecoderOptions::NONE);
+impl Straight {
+    /// First byte and address after the last one.
+    pub fn range(&self) -> Range<u64> {
+        let start = self.list.first().map_or(0, Instruction::ip);
+        start..self.list.last().map_or(start, Instruction::next_ip)
+    }
+}
+
+/// The instructions from `start` on, up to the first boundary at or after `cover` bytes, or to the jump or
+/// return before that. `part` contains `start`.
+pub fn straight(analysis: &Analysis, part: &TextPart, start: u64, cover: u64) -> Result<Straight, Refusal> {
+    let outside = || Refusal::new(Reason::OutsideText, start, "the address is not in the module's text");
+    let bytes = analysis.text_at(start).and_then(|s| s.slice(start, part.end)).ok_or_else(outside)?;
+    let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
     let mut list: Vec<Instruction> = Vec::new();
-    let mut nops_until = None;
+    // A short jump over nothing but nops (XRay's sled): instructions up to it, and where it goes.
+    let mut sled: Option<(usize, u64)> = None;
     loop {
         let at = decoder.ip();
-        let length = at - site;
-        if length >= JUMP_BYTES && nops_until.is_none_or(|end| at >= end) {
-            return Ok(list);
+        let length = at - start;
+        if length >= cover && sled.is_none_or(|(_, end)| at >= end) {
+            return Ok(Straight { list, leaves: false });
         }
         if at >= part.end {
+            if let Some((upto, _)) = sled {
+                list.truncate(upto);
+                return Ok(Straight { list, leaves: true });
+            }
             let detail = format!("the function ends {length} bytes on; a jump takes {JUMP}");
-            return Err(Refusal::new(Reason::TooShort, site, detail));
+            return Err(Refusal::new(Reason::TooShort, start, detail));
         }
         let instruction = decoder.decode();
         if instruction.is_invalid() {
             let detail = "the bytes here are no known instruction, or it runs past the function's end";
             return Err(Refusal::new(Reason::Undecodable, at, detail));
         }
+        let after = instruction.next_ip();
+        if let Some((upto, _)) = sled.filter(|(_, end)| !is_nop(&instruction) || after > *end) {
+            list.truncate(upto);
+            return Ok(Straight { list, leaves: true });
+        }
         let kind = flow(&instruction).map_err(|why| {
             let text = format!("{:?} cannot be moved: {why}", instruction.mnemonic());
             Refusal::new(Reason::NotRelocatable, at, text)
         })?;
-        let after = instruction.next_ip();
-        if nops_until.is_some_and(|end| !is_nop(&instruction) || after > end) {
-            return Err(short(site, at - site, "an unconditional jump"));
-        }
         list.push(instruction);
-        if after - site < JUMP_BYTES {
+        if after - start < cover {
             match kind {
                 Flow::Next | Flow::Conditional => {}
-                // XRay's sled: a short jump over nothing but a nop.
                 Flow::Leaves if skips_a_little(&instruction) => {
-                    nops_until = Some(instruction.near_branch_target());
+                    sled = Some((list.len(), instruction.near_branch_target()));
                 }
-                Flow::Leaves => return Err(short(site, after - site, "a jump or return")),
-                Flow::Call => return Err(short(site, after - site, "a call")),
+                Flow::Leaves => return Ok(Straight { list, leaves: true }),
+                Flow::Call => {
+                    let detail = format!(
+                        "a call ends the straight code {} bytes on; a jump takes {JUMP}",
+                        after - start
+                    );
+                    return Err(Refusal::new(Reason::TooShort, start, detail));
+                }
             }
         }
     }
@@ -79,19 +109,25 @@ fn skips_a_little(i: &Instruction) -> bool {
     i.is_jmp_short() && target > i.next_ip() && target - i.next_ip() <= 16
 }
 
-fn short(site: u64, length: u64, what: &str) -> Refusal {
-    let detail = format!("{what} ends the straight code {length} bytes on; a jump takes {JUMP}");
-    Refusal::new(Reason::TooShort, site, detail)
-}
-
-/// Proves that no control arrives inside the five bytes at the first instruction.
-pub fn closed(analysis: &Analysis, part: usize, window: &[Instruction]) -> Result<(), Refusal> {
-    let Some(site) = window.first().map(Instruction::ip) else { return Ok(()) };
+/// Proves that no control arrives strictly inside `bytes`, of which the window's instructions are the start.
+pub fn closed(
+    analysis: &Analysis,
+    part: usize,
+    window: &[Instruction],
+    bytes: &Range<u64>,
+) -> Result<(), Refusal> {
+    let site = bytes.start;
+    let count = bytes.end - site;
     let refuse = |reason, at: u64, what: &str| {
-        Err(Refusal::new(reason, site, format!("{what} {at:#x}, inside the {JUMP} bytes to be overwritten")))
+        Err(Refusal::new(reason, site, format!("{what} {at:#x}, inside the {count} bytes to be closed")))
     };
-    for at in site + 1..site.saturating_add(JUMP_BYTES) {
-        if analysis.sweep.jumps.has(at) {
+    for at in site..bytes.end {
+        if analysis.sweep.straddled.has(at) {
+            return refuse(Reason::BranchIntoWindow, at, "a branch skips a prefix or opcode, and runs over");
+        }
+    }
+    for at in site + 1..bytes.end {
+        if analysis.sweep.jumps.has(at) || analysis.sweep.second.has(at) {
             return refuse(Reason::BranchIntoWindow, at, "a jump goes to");
         }
         if analysis.sweep.calls.has(at) {
@@ -101,12 +137,7 @@ pub fn closed(analysis: &Analysis, part: usize, window: &[Instruction]) -> Resul
             return refuse(Reason::CodePointerIntoWindow, at, "a symbol, relocation or landing pad names");
         }
     }
-    let inside: Vec<u64> = window
-        .iter()
-        .skip(1)
-        .map(Instruction::ip)
-        .filter(|ip| *ip < site.saturating_add(JUMP_BYTES))
-        .collect();
+    let inside: Vec<u64> = window.iter().skip(1).map(Instruction::ip).filter(|ip| *ip < bytes.end).collect();
     if inside.is_empty() {
         return Ok(());
     }
@@ -121,37 +152,33 @@ pub fn closed(analysis: &Analysis, part: usize, window: &[Instruction]) -> Resul
             return refuse(Reason::JumpTableIntoWindow, at, "a jump table goes to");
         }
     }
-    tables(analysis, part, site, &inside)
+    table_reaches(analysis, part, site, bytes, |at| inside.contains(&at))
 }
 
-/// Ways 4 and 5, for the function that holds the window.
-fn tables(analysis: &Analysis, part: usize, site: u64, inside: &[u64]) -> Result<(), Refusal> {
-    let jumps = analysis.family(part).any(|(_, p)| p.indirect_jump);
-    if !jumps {
-        return Ok(());
+/// Ways 4 and 5, for the function that holds the window: refuses where a table may lead to an address in `range`
+/// for which `inside` holds.
+pub fn table_reaches(
+    analysis: &Analysis,
+    part: usize,
+    site: u64,
+    range: &Range<u64>,
+    inside: impl Fn(u64) -> bool,
+) -> Result<(), Refusal> {
+    let wide = analysis.wide(part);
+    if let Some(base) = wide.own {
+        let detail = format!("the function jumps to computed addresses and takes its own address {base:#x}");
+        return Err(Refusal::new(Reason::JumpTableIntoWindow, site, detail));
     }
-    for (index, _) in analysis.family(part) {
-        for base in analysis.bases(index) {
-            let own = analysis.family(part).any(|(_, p)| base > p.start && base < p.end);
-            if own {
-                let detail =
-                    format!("the function jumps to computed addresses and takes its own address {base:#x}");
-                return Err(Refusal::new(Reason::JumpTableIntoWindow, site, detail));
-            }
-            let mut hit = None;
-            walk(&analysis.image, base, None, |target| {
-                hit = inside.contains(&target).then_some(target);
-                hit.is_none()
-            });
-            if let Some(at) = hit {
-                let detail = format!(
-                    "the jump table at {base:#x} may go to {at:#x}, inside the bytes to be overwritten"
-                );
-                return Err(Refusal::new(Reason::JumpTableIntoWindow, site, detail));
-            }
+    let from = wide.targets.partition_point(|t| t.0 < range.start);
+    let near = wide.targets.get(from..).unwrap_or(&[]).iter().take_while(|t| t.0 < range.end);
+    match near.copied().find(|t| inside(t.0)) {
+        Some((at, base)) => {
+            let detail =
+                format!("the jump table at {base:#x} may go to {at:#x}, inside the bytes to be overwritten");
+            Err(Refusal::new(Reason::JumpTableIntoWindow, site, detail))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether nothing below the stack pointer can be live at the start of a function: control arrives there

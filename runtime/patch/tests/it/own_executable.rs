@@ -1,7 +1,9 @@
 //! Every function of this test binary, planned, emitted near it, decoded back and compared.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
-use trocar_patch::{Analysis, Placement, Reason, SitePlan, Template, Trampoline, recognise};
+use trocar_patch::{
+    Analysis, Placement, Reason, Rung, SitePlan, Template, Trampoline, jump_target, recognise,
+};
 
 use crate::elf;
 use crate::support::BIAS;
@@ -17,7 +19,7 @@ fn decode(bytes: &[u8], ip: u64) -> Vec<Instruction> {
 
 /// The copy of the window does what the window did.
 fn same_meaning(plan: &SitePlan, t: &Trampoline) {
-    let originals = decode(&plan.original, t.site_address);
+    let originals = decode(&plan.original, t.window.start);
     assert_eq!(originals.last().unwrap().next_ip(), t.window.end);
     assert_eq!(t.twins.len(), originals.len() + 1);
     for (original, (from, to)) in originals.iter().zip(&t.twins) {
@@ -43,7 +45,7 @@ fn same_meaning(plan: &SitePlan, t: &Trampoline) {
 }
 
 fn original_bytes<'a>(plan: &'a SitePlan, t: &Trampoline, i: &Instruction) -> &'a [u8] {
-    let from = usize::try_from(i.ip() - t.site_address).unwrap();
+    let from = usize::try_from(i.ip() - t.window.start).unwrap();
     &plan.original[from..from + i.len()]
 }
 
@@ -66,6 +68,26 @@ fn call(original: &Instruction, t: &Trampoline, offset: usize) {
     }
 }
 
+/// The text, once patched, leads to the trampoline; the hit comes right before the site's copy.
+fn same_way(plan: &SitePlan, t: &Trampoline) {
+    let mut at = t.window.start;
+    for patch in t.undo() {
+        assert_eq!(patch.bytes.len(), patch.original.len());
+        let from = usize::try_from(at - patch.address).unwrap();
+        // Whoever runs through the slack comes to its end.
+        assert!(from == 0 || jump_target(patch.address, &patch.bytes) == Some(patch.range().end));
+        at = jump_target(at, &patch.bytes[from..]).unwrap();
+    }
+    assert_eq!(at, t.address);
+    let site = t.twins.iter().find(|twin| twin.0 == t.site_address).unwrap().1;
+    let read = recognise(t.address, &t.bytes).unwrap();
+    assert_eq!(read.position, plan.position);
+    let hit = if plan.window.start < plan.site { t.twin_of(t.site_address).unwrap() } else { t.address };
+    assert_eq!(t.original_of(hit), Some(t.site_address));
+    assert_eq!(t.original_of(site), Some(t.site_address));
+    assert!(hit < site, "the hit comes first");
+}
+
 #[test]
 fn every_entry_and_every_seventh_instruction_keep_their_meaning() {
     let analysis = analysis();
@@ -73,7 +95,7 @@ fn every_entry_and_every_seventh_instruction_keep_their_meaning() {
     let mut sites: Vec<u64> = text.filter(|a| analysis.is_instruction(*a)).step_by(7).collect();
     sites.extend(analysis.image().functions.iter().map(|f| f.start));
     let low = 0x4000_0000;
-    let (mut planned, mut calls) = (0usize, 0usize);
+    let (mut planned, mut calls, mut inside, mut short) = (0usize, 0usize, 0usize, 0usize);
     for (index, site) in sites.iter().enumerate() {
         let Ok(plan) = analysis.plan(*site) else { continue };
         let site_index = u32::try_from(index).unwrap();
@@ -88,13 +110,17 @@ fn every_entry_and_every_seventh_instruction_keep_their_meaning() {
         };
         let t = Template::make(&plan, &placement).unwrap().emit().unwrap();
         same_meaning(&plan, &t);
+        same_way(&plan, &t);
         assert_eq!(recognise(t.address, &t.bytes).map(|r| r.site_index), Some(site_index));
         assert!(t.matches(&t.bytes));
         planned += 1;
         calls += usize::from(plan.notes.call);
+        inside += usize::from(plan.window.start < plan.site);
+        short += usize::from(plan.rung == Rung::ShortJump);
     }
     assert!(planned > sites.len() / 2, "{planned} of {}", sites.len());
     assert!(calls > 100, "{calls} displaced calls");
+    assert!(inside > 100 && short > 100, "{inside} hits inside a window, {short} short jumps");
 }
 
 #[test]

@@ -60,12 +60,14 @@ fn without_a_red_zone_a_closed_gate_is_four_instructions() {
 #[test]
 fn the_patch_is_five_bytes_to_the_trampoline_and_undo_gives_them_back() {
     let t = emit(&plan(&PLAIN, TEXT + 1).unwrap(), &near());
-    assert_eq!(t.patch.len(), 5);
-    let jump = Decoder::with_ip(64, &t.patch, t.site_address, DecoderOptions::NONE).decode();
+    let [patch] = t.patches() else { panic!("{t:?}") };
+    assert_eq!((patch.address, patch.bytes.len()), (t.site_address, 5));
+    let jump = Decoder::with_ip(64, &patch.bytes, patch.address, DecoderOptions::NONE).decode();
     assert_eq!((jump.code(), jump.near_branch_target()), (Code::Jmp_rel32_64, t.address));
-    assert_eq!(t.undo(), &PLAIN[1..6]);
-    assert_eq!(t.overwritten(), BIAS + TEXT + 1..BIAS + TEXT + 6);
+    assert_eq!(patch.original, &PLAIN[1..6]);
+    assert_eq!(t.overwritten().last(), Some(BIAS + TEXT + 1..BIAS + TEXT + 6));
     assert_eq!(t.window, BIAS + TEXT + 1..BIAS + TEXT + 7);
+    assert_eq!((t.touched().pop(), t.slack()), (Some(BIAS + TEXT + 1..BIAS + TEXT + 7), None));
 }
 
 #[test]

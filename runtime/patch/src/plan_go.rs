@@ -1,0 +1,73 @@
+//! The planner for Go: what `plan.rs` does, where a goroutine's stack is small and preemption is asynchronous.
+//!
+//! At an entry the window is the stack check (`go.rs`). Elsewhere exactly one instruction is displaced: between
+//! two, a goroutine may be preempted, and its saved address is then on a stack that nobody searches. One
+//! instruction of two or more bytes will do where slack is near, a return where padding or slack is.
+
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+
+use crate::analysis::Analysis;
+use crate::go::{self, GoSource, StackCheck};
+use crate::plan::Wanted;
+use crate::refusal::{Reason, Refusal};
+use crate::site_plan::{HitPosition, SitePlan};
+
+impl Analysis {
+    /// In Go: the stack check at an entry, else one instruction that cannot fault.
+    pub(crate) fn plan_go(&self, wanted: Wanted<'_>) -> Result<SitePlan, Refusal> {
+        let Wanted { part, site, .. } = wanted;
+        let bytes = self.text_at(part.start).and_then(|s| s.slice(part.start, part.end)).unwrap_or(&[]);
+        let Some(check) = go::stack_check(bytes, part.start) else {
+            let detail = "this Go function has no stack check, so that it is unknown how much stack is left";
+            return Err(Refusal::new(Reason::StackUnknown, site, detail));
+        };
+        let agreed = self.sweep.go_tls;
+        if matches!(check.source, GoSource::Tls(offset) if agreed.is_some_and(|a| a != offset)) {
+            let detail = "this function finds its goroutine elsewhere than the others";
+            return Err(Refusal::new(Reason::StackUnknown, site, detail));
+        }
+        if site == part.start {
+            return self.plan_stack_check(wanted, check);
+        }
+        if site < check.end || (check.tail > check.end && site >= check.tail) {
+            let detail =
+                "the stack check has not passed here; probe the function's entry, or an address after it";
+            return Err(Refusal::new(Reason::StackUnknown, site, detail));
+        }
+        let first = self.decode(part, site);
+        if let Some(why) = first.and_then(|i| go::may_fault(&i, check.source)) {
+            let detail = format!("{why}; Go could not turn a fault in a trampoline into a panic");
+            return Err(Refusal::new(Reason::Faulting, site, detail));
+        }
+        let one = |plan: &SitePlan| first.is_some_and(|i| plan.window.end == i.next_ip());
+        let mut plan = match self.plan_from(wanted, site) {
+            Ok(plan) if one(&plan) => plan,
+            plain => match self.plan_short(wanted).filter(one) {
+                Some(plan) => plan,
+                None => return Err(plain.err().unwrap_or_else(|| preempted(site))),
+            },
+        };
+        plan.go = Some(check.source);
+        plan.red_zone_dead = true;
+        Ok(plan)
+    }
+
+    /// The window is exactly the stack check, and the hit comes after it.
+    fn plan_stack_check(&self, wanted: Wanted<'_>, check: StackCheck) -> Result<SitePlan, Refusal> {
+        let part = wanted.part;
+        let bytes = self.text_at(part.start).and_then(|s| s.slice(part.start, check.end)).unwrap_or(&[]);
+        let list: Vec<Instruction> =
+            Decoder::with_ip(64, bytes, part.start, DecoderOptions::NONE).into_iter().collect();
+        let jump = crate::JUMP as u64;
+        let mut plan = self.proven(wanted, &list, part.start..part.start.saturating_add(jump), None)?;
+        plan.position = HitPosition::After;
+        plan.go = Some(check.source);
+        plan.red_zone_dead = true;
+        Ok(plan)
+    }
+}
+
+fn preempted(site: u64) -> Refusal {
+    let detail = "a goroutine may be preempted between two instructions here; only one of five or more bytes will do, or of two where slack is near";
+    Refusal::new(Reason::TooShort, site, detail)
+}

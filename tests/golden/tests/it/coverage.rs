@@ -1,0 +1,116 @@
+//! What of real programs can be patched. For Debian's programs the counts are in `coverage/NAME.json`, with the build
+//! id of the file that they were taken from: where the machine has that very file, they must be the same. Where it has
+//! another, the test says so and what it found, and holds that to what is promised. `TROCAR_BLESS=1` writes the files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use trocar_golden::{Coverage, Tally};
+use trocar_test_support::command::binary;
+use trocar_test_support::target::path;
+
+/// Least share of entries, exits and instructions that can be patched, in percent.
+type Promise = [f64; 3];
+
+/// Debian's programs, and what is promised for any version of them.
+const DEBIAN: [(&str, &str, Promise); 4] = [
+    ("redis-server", "/usr/bin/redis-server", [99.0, 97.0, 95.0]),
+    ("nginx", "/usr/sbin/nginx", [99.0, 97.0, 95.0]),
+    ("python3.11", "/usr/bin/python3.11", [98.0, 92.0, 95.0]),
+    ("libc", "/lib/x86_64-linux-gnu/libc.so.6", [99.0, 96.0, 95.0]),
+];
+
+/// `trocar` itself: Rust, with its symbols.
+const OWN: Promise = [99.0, 96.5, 95.0];
+
+/// A Go program. Less is provable there, for two reasons, both of which are counted as what they are: a function
+/// without a stack check (`stack_unknown`) does not say how much stack is left; and between two instructions a
+/// goroutine may be preempted (`too_short`), while a return is one byte that others follow.
+const GO: Promise = [79.0, 0.5, 43.0];
+
+fn measure(file: &Path) -> Coverage {
+    let bytes = fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    Coverage::of(&bytes, &mut |_, _| ()).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
+/// Every total is the sum of what is in it, and the promise is kept.
+fn keeps(name: &str, coverage: &Coverage, promise: Promise) {
+    let tallies = [&coverage.entries, &coverage.exits, &coverage.instructions];
+    for (tally, least) in tallies.into_iter().zip(promise) {
+        let sum = |t: &Tally| t.planned.values().chain(t.refused.values()).sum::<u64>();
+        assert_eq!(sum(tally), tally.total, "{name}\n{coverage}");
+        assert!(tally.share() >= least, "{name}: {:.2} % of {least} % promised\n{coverage}", tally.share());
+    }
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("coverage").join(format!("{name}.json"))
+}
+
+fn as_accepted(name: &str, file: &str, promise: Promise) {
+    let file = Path::new(file);
+    if !file.exists() {
+        println!(
+            "{}",
+            serde_json::json!({ "golden": name, "compared": false, "why": "not on this machine" })
+        );
+        return;
+    }
+    let found = measure(file);
+    keeps(name, &found, promise);
+    let path = golden(name);
+    if std::env::var_os("TROCAR_BLESS").is_some() {
+        let text = serde_json::to_string_pretty(&found).expect("numbers and names");
+        fs::write(&path, text + "\n").expect("the tree is writable");
+    }
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let accepted: Coverage =
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    if found.build_id == accepted.build_id {
+        assert_eq!(
+            found, accepted,
+            "{name} is as it was, but the plans are not; TROCAR_BLESS=1 accepts them"
+        );
+        return;
+    }
+    let why = format!("build id {} is here, {} was accepted", found.build_id, accepted.build_id);
+    println!("{}", serde_json::json!({ "golden": name, "compared": false, "why": why, "found": found }));
+}
+
+#[test]
+fn redis_server_is_patched_as_accepted() {
+    let [(name, file, promise), ..] = DEBIAN;
+    as_accepted(name, file, promise);
+}
+
+#[test]
+fn nginx_is_patched_as_accepted() {
+    let [_, (name, file, promise), ..] = DEBIAN;
+    as_accepted(name, file, promise);
+}
+
+#[test]
+fn python_is_patched_as_accepted() {
+    let [.., (name, file, promise), _] = DEBIAN;
+    as_accepted(name, file, promise);
+}
+
+#[test]
+fn libc_is_patched_as_accepted() {
+    let [.., (name, file, promise)] = DEBIAN;
+    as_accepted(name, file, promise);
+}
+
+#[test]
+fn a_go_program_is_patched_as_far_as_it_can_be_proven() {
+    let found = measure(&path("server-go"));
+    keeps("server-go", &found, GO);
+    let reasons = ["stack_unknown", "too_short", "code_pointer_into_window"];
+    let known = found.exits.refused.keys().all(|reason| reasons.contains(&reason.as_str()));
+    assert!(known, "an exit is refused for another reason than the two above\n{found}");
+}
+
+#[test]
+fn trocar_itself_is_patched_as_promised() {
+    keeps("trocar", &measure(&binary()), OWN);
+}
