@@ -17,8 +17,8 @@ use trocar_target::{Failure, FailureKind, free_gap_near, maps};
 
 use crate::arm::{Armed, arm, open};
 use crate::detach::{Detach, detach};
-use crate::image::{AGENT_IMAGE, Image};
 use crate::helper::{Helper, Lenders};
+use crate::image::{AGENT_IMAGE, Image};
 use crate::keeper::Keeper;
 use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
 use crate::memory::{RemoteAddress, RemoteMemory};
@@ -157,7 +157,8 @@ impl Attachment {
         let armed = transaction(|| arm(pid, &memory, &trampolines, &mut stops)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
-        introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private).map_err(undo)?;
+        introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
+            .map_err(undo)?;
         open(pid, &memory, &gates, 1).map_err(undo)?;
         drop(lock);
         Ok(Self {

@@ -8,7 +8,10 @@
 //! INVARIANT (we may die): at every moment, whatever thread has been brought here goes on by itself if we are killed.
 //! The lender's registers are kept beside the code, and it loads them itself; the helper ends. That is why nothing is
 //! done to the lender by ptrace but one jump to `lend` and one return: its signal mask is changed by the code, too.
-#![expect(unsafe_code, reason = "code for the target is assembled here, and its bytes have no safe name in Rust")]
+#![expect(
+    unsafe_code,
+    reason = "code for the target is assembled here, and its bytes have no safe name in Rust"
+)]
 
 use trocar_target::{Failure, FailureKind, Mapping};
 
@@ -202,7 +205,11 @@ fn slack(memory: &RemoteMemory, maps: &[Mapping], len: u64) -> Option<RemoteAddr
     let mut texts: Vec<&Mapping> = maps.iter().filter(|m| m.execute && m.read && !m.shared).collect();
     texts.sort_by_key(|m| m.is_special("[vdso]"));
     texts.into_iter().filter(|m| !m.write).find_map(|text| {
-        let end = if text.is_special("[vdso]") { text.end - zeros(memory, text) } else { code_end(memory, maps, text)? };
+        let end = if text.is_special("[vdso]") {
+            text.end - zeros(memory, text)
+        } else {
+            code_end(memory, maps, text)?
+        };
         let start = end.checked_next_multiple_of(16)?;
         (start > text.start && start.checked_add(len)? <= text.end).then_some(RemoteAddress(start))
     })
@@ -210,7 +217,8 @@ fn slack(memory: &RemoteMemory, maps: &[Mapping], len: u64) -> Option<RemoteAddr
 
 /// Zero bytes at the end of a mapping, less than a page.
 fn zeros(memory: &RemoteMemory, text: &Mapping) -> u64 {
-    let page = memory.some(RemoteAddress(text.end - trocar_abi::PAGE), usize::try_from(trocar_abi::PAGE).unwrap_or(0));
+    let page = memory
+        .some(RemoteAddress(text.end - trocar_abi::PAGE), usize::try_from(trocar_abi::PAGE).unwrap_or(0));
     page.iter().rev().take_while(|&&b| b == 0).count() as u64
 }
 
@@ -220,7 +228,8 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
     use object::read::elf::ProgramHeader;
     use object::{LittleEndian, pod};
     let file = (text.device, text.inode);
-    let header = maps.iter().rev().find(|m| m.start <= text.start && m.offset == 0 && (m.device, m.inode) == file)?;
+    let header =
+        maps.iter().rev().find(|m| m.start <= text.start && m.offset == 0 && (m.device, m.inode) == file)?;
     let bytes = memory.bytes(RemoteAddress(header.start), size_of::<FileHeader64<LittleEndian>>()).ok()?;
     let (elf, _) = pod::from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?;
     if elf.e_ident.magic != object::elf::ELFMAG || text.inode == 0 {
@@ -232,7 +241,8 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
     }
     let at = header.start.checked_add(elf.e_phoff.get(LittleEndian))?;
     let table = memory.bytes(RemoteAddress(at), usize::from(count) * size).ok()?;
-    let (segments, _) = pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, usize::from(count)).ok()?;
+    let (segments, _) =
+        pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, usize::from(count)).ok()?;
     let loads = || segments.iter().filter(|s| s.p_type(LittleEndian) == PT_LOAD);
     let floor = |address: u64| address & !(trocar_abi::PAGE - 1);
     let first = loads().find(|s| floor(s.p_offset(LittleEndian)) == 0)?;
@@ -242,6 +252,7 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
         let (in_file, in_memory) = (s.p_filesz(LittleEndian), s.p_memsz(LittleEndian));
         let range = text.range();
         let end = start.checked_add(in_file)?;
-        (in_file == in_memory && range.contains(&start) && end > range.start && end <= range.end).then_some(end)
+        (in_file == in_memory && range.contains(&start) && end > range.start && end <= range.end)
+            .then_some(end)
     })
 }

@@ -7,7 +7,10 @@
 //!
 //! It takes letters from a mailbox, because a system call through ptrace alone is two stops and some twenty
 //! microseconds. Its loop lies on a page that is never writable.
-#![expect(unsafe_code, reason = "code for the target is assembled here, and its bytes have no safe name in Rust")]
+#![expect(
+    unsafe_code,
+    reason = "code for the target is assembled here, and its bytes have no safe name in Rust"
+)]
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -313,7 +316,10 @@ impl<'a> Helper<'a> {
             pause(rounds);
             rounds += 1;
             if Instant::now() > until {
-                return Err(Failure::new(FailureKind::Bug, format!("our helper in process {pid} took too long")));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("our helper in process {pid} took too long"),
+                ));
             }
         }
         Ok(())
@@ -485,7 +491,10 @@ fn born(pid: pid_t, tid: pid_t) -> Result<Registers, Failure> {
             Ok(None) if Instant::now() < until => pause(rounds),
             Ok(None) => break,
             Err(error) => {
-                return Err(Failure::new(FailureKind::Bug, format!("waiting for our helper in {pid}: {error}")));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("waiting for our helper in {pid}: {error}"),
+                ));
             }
         }
     }

@@ -144,7 +144,8 @@ fn map_files(load: &Load<'_>, helper: &mut Helper<'_>, base: u64) -> Result<(Fil
         made = helper.calls(&make(u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)))?;
     }
     let numbers: Vec<u64> = made.iter().flatten().copied().collect();
-    let files: Vec<io::Result<File>> = numbers.iter().map(|fd| open_memory_file(load.pid, helper.tid(), *fd)).collect();
+    let files: Vec<io::Result<File>> =
+        numbers.iter().map(|fd| open_memory_file(load.pid, helper.tid(), *fd)).collect();
     let mut calls: Vec<Call> = Vec::new();
     if let ([code, shared], [Ok(_), Ok(_)]) = (numbers.as_slice(), files.as_slice()) {
         let private = libc::MAP_PRIVATE as u64 | FIXED;
@@ -224,7 +225,10 @@ fn helpers_flag() -> u32 {
 }
 
 /// Whether `fs:0` may stand for the thread pointer: it does where it holds it in every thread.
-pub(crate) fn thread_pointers(memory: &RemoteMemory, pointers: impl Iterator<Item = u64>) -> Result<u32, Failure> {
+pub(crate) fn thread_pointers(
+    memory: &RemoteMemory,
+    pointers: impl Iterator<Item = u64>,
+) -> Result<u32, Failure> {
     let mut pointers = pointers;
     if pointers.all(|p| p != 0 && memory.word(RemoteAddress(p)).is_ok_and(|word| word == p)) {
         return Ok(flags::FS0_SELF);
@@ -259,7 +263,9 @@ fn fill(load: &Load<'_>, base: u64, code: &File) -> Result<(), Failure> {
     let gone = |e: io::Error| lost(load.pid, &e);
     let data = load.image.data_at(base + load.region.text)?;
     load.memory.write(RemoteAddress(base + load.region.data), &data).map_err(gone)?;
-    load.memory.write(RemoteAddress(base + load.region.private), &(load.private)(base, helpers_flag())).map_err(gone)
+    load.memory
+        .write(RemoteAddress(base + load.region.private), &(load.private)(base, helpers_flag()))
+        .map_err(gone)
 }
 
 #[expect(unsafe_code, reason = "seals have no safe interface in std")]

@@ -77,11 +77,7 @@ impl World {
         Err(last.unwrap_or_else(|| gone(pid)))
     }
 
-    fn try_stop(
-        pid: pid_t,
-        deadline: Duration,
-        harmless: &impl Fn(u64) -> bool,
-    ) -> Result<Self, Failure> {
+    fn try_stop(pid: pid_t, deadline: Duration, harmless: &impl Fn(u64) -> bool) -> Result<Self, Failure> {
         let began = Instant::now();
         let mut world = Self { pid, threads: Vec::new(), began, released: false };
         let mut waiting: Vec<(pid_t, i32)> = Vec::new();
@@ -190,13 +186,7 @@ impl World {
                     let held = if let Event::Signal(signal) = event { signal } else { 0 };
                     // No registers: killed while it was stopped, so nothing of it runs any more.
                     if let Ok(r) = ptrace::registers(tid) {
-                        self.threads.push(Stopped {
-                            tid,
-                            registers: Some(r),
-                            ip: r.rip,
-                            sp: r.rsp,
-                            held,
-                        });
+                        self.threads.push(Stopped { tid, registers: Some(r), ip: r.rip, sp: r.rsp, held });
                     }
                     false
                 }

@@ -19,7 +19,7 @@ use trocar_sandbox::{Env, Instance, Loaded, Maps, configure};
 use wasmtime::{Config, CustomCodeMemory, Engine, Module};
 
 use crate::context::Context;
-use crate::entry::hit_entry;
+use crate::entry::{FLAGS_BY_POPFQ, hit_entry};
 use crate::global::{
     BOOT_HEAP, BOOT_THREAD, BOOT_TLS, CONTROL, FILLED, MEMORY_BASE, MEMORY_LEN, agent, agent_mut,
     thread_pointer,
@@ -145,6 +145,11 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
         if !unsafe { sys::wipe_on_fork(gate & !(PAGE - 1)) } {
             return Err(wasmtime::Error::msg("madvise(MADV_WIPEONFORK) failed"));
         }
+    }
+    // Processors of the first years of x86-64 have no `sahf` in 64-bit mode (CPUID 8000_0001h, ecx bit 0).
+    let extended = core::arch::x86_64::__cpuid(0x8000_0000).eax;
+    if extended < 0x8000_0001 || core::arch::x86_64::__cpuid(0x8000_0001).ecx & 1 == 0 {
+        FLAGS_BY_POPFQ.store(u32::MAX, Ordering::Relaxed);
     }
     let table_len = (block.context_capacity * 4).next_power_of_two();
     let table: Vec<ThreadSlot> = alloc::vec![ThreadSlot::default(); table_len as usize];

@@ -104,6 +104,38 @@ core::arch::global_asm!(
     "movups xmm13, [rsp + 208]",
     "movups xmm14, [rsp + 224]",
     "movups xmm15, [rsp + 240]",
+    // The flags. `popfq` takes longer than the rest of this epilogue, so it is left to the flags that only it can bring
+    // back: direction and alignment check, which this code may have cleared. Every other flag that a program can set is
+    // either arithmetic and put back below, or still what it was (trap, nested task, identification).
+    "mov eax, [rip + {by_popfq}]",
+    "test [rsp + {rflags}], eax",
+    "jnz 6f",
+    // Overflow: 8 + 0x78 is over 127, 0 + 0x78 is not. Then sign, zero, adjust, parity and carry, which are the low byte
+    // of the saved flags as `sahf` wants it. Nothing below changes a flag.
+    "mov al, [rsp + {rflags} + 1]",
+    "and al, 8",
+    "add al, 0x78",
+    "mov ah, [rsp + {rflags}]",
+    "sahf",
+    "lea rsp, [rsp + 264]",
+    "pop rcx",
+    "pop rbx",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rax",
+    "lea rsp, [rsp + 8]",
+    "pop rbp",
+    "ret",
+    "6:",
     "add rsp, 264",
     "pop rcx",
     "pop rbx",
@@ -151,12 +183,19 @@ core::arch::global_asm!(
     run = sym crate::dispatch::run,
     boot = sym crate::boot::boot,
     boot_recover = sym BOOT_RECOVER,
+    by_popfq = sym FLAGS_BY_POPFQ,
+    rflags = const offset_of!(HitFrame, rflags),
     recover = const offset_of!(Context, recover),
     inside = const offset_of!(Context, head) + offset_of!(ContextHead, inside),
 );
 
 /// Where a panic while booting goes: the stack pointer that `agent_entry` saved.
 pub(crate) static BOOT_RECOVER: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+/// The flags of a hit that are put back by `popfq` and not by `sahf`: direction (10) and alignment check (18). All of
+/// them, that is the bit that is always set (1), on a processor without `sahf`; `boot` looks.
+pub(crate) static FLAGS_BY_POPFQ: core::sync::atomic::AtomicU32 =
+    core::sync::atomic::AtomicU32::new(1 << 10 | 1 << 18);
 
 unsafe extern "C" {
     /// What trampolines call.
