@@ -23,6 +23,10 @@ pub(crate) struct Context {
     pub(crate) recover: u64,
     /// wasmtime's thread-local slot.
     pub(crate) tls: *mut u8,
+    /// Index of the site of the hit that is inside.
+    pub(crate) site: u32,
+    /// This hit must not leave its stack, even after a trap: it enters wasm by wasmtime's own entry.
+    pub(crate) stays: bool,
     pub(crate) shared: *mut ContextShared,
     pub(crate) stats: *mut SiteStats,
     pub(crate) heap: Heap,

@@ -3,6 +3,7 @@
 //! INVARIANT (accounting): each hit that passes the gate raises `hits` by one and exactly one of `executed`,
 //! `condition_false` and the losses by one.
 
+use core::ffi::c_void;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
@@ -11,7 +12,7 @@ use trocar_abi::control::{flags, site_flags};
 use trocar_abi::hit::{HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
 use trocar_abi::loss::Loss;
 use trocar_abi::shared::{OWNER_DIED, ProbeState, SharedHead, SiteStats, TIMED_EVERY, TrapCode};
-use trocar_sandbox::{Hit, Outcome};
+use trocar_sandbox::{Hit, Instance, Outcome};
 
 use crate::context::{Context, claim, find, identify};
 use crate::global::{agent, thread_pointer};
@@ -74,6 +75,11 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
     } else {
         Ok(head.spare_top)
     };
+    // Settling a trap leaves this stack for some hundred nanoseconds. That must not be where the kernel would take the
+    // alternate stack for free, or a collector would look for objects.
+    let stays = on_alternate || agent.flags & (flags::NEVER_SWITCH | flags::NO_SYSCALLS) != 0;
+    // SAFETY: as above.
+    unsafe { (*context).stays = stays };
     match stack {
         Ok(stack) => Entered { stack, context },
         Err(loss) => {
@@ -94,17 +100,18 @@ fn lose_slowly(site: usize, loss: Loss) -> Entered {
     SKIP
 }
 
-/// Second half of a hit, on the stack that [`enter`] chose.
+/// Second half of a hit, on the stack that [`enter`] chose. True if the probe trapped in the parked activation: then
+/// [`settle`] ends the hit.
 ///
 /// # Safety
 /// Called by `hit_entry` alone, with the context that `enter` entered and the frame that it was given.
-pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame) {
+pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame) -> bool {
     let agent = agent();
     // SAFETY: INVARIANT (inside).
     let ctx = unsafe { &mut *context };
     // SAFETY: the frame stays on the thread's stack until the entry code pops it.
     let site = unsafe { (*frame).site } as usize;
-    let Some(facts) = agent.sites.get(site) else { return };
+    let Some(facts) = agent.sites.get(site) else { return false };
     // SAFETY: this context's counters: one for each site, and `site` is below their number.
     let stats = unsafe { ctx.stats.add(site) };
     // SAFETY: as above; INVARIANT (inside): nobody else writes them.
@@ -121,24 +128,28 @@ pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame)
     let started = if timed { ticks() } else { 0 };
     // Counted before the probe runs: a hit that never comes back (`siglongjmp` out of a handler) has come all the same.
     stats.hits += 1;
+    ctx.site = site as u32;
+    let stays = ctx.stays;
     let floats = facts.flags & site_flags::FLOATS != 0;
+    let go = |instance: &mut Instance| {
+        if stays {
+            Some(instance.hit(facts.handler, hit))
+        } else {
+            // SAFETY: `boot` parked it or it knows that it is not; the slot is in the context; `settle` comes after `None`.
+            unsafe { instance.hit_parked(facts.handler, hit) }
+        }
+    };
     let outcome = match ctx.instance.as_mut() {
-        Some(instance) if floats => with_default_mxcsr(|| instance.hit(facts.handler, hit)),
-        Some(instance) => instance.hit(facts.handler, hit),
-        None => Outcome::Trapped(TrapCode::Other),
+        Some(instance) if floats => with_default_mxcsr(|| go(instance)),
+        Some(instance) => go(instance),
+        None => Some(Outcome::Trapped(TrapCode::Other)),
     };
     match outcome {
-        Outcome::Executed => stats.executed += 1,
-        Outcome::ConditionFalse => stats.condition_false += 1,
-        Outcome::RingFull => lose(stats, Loss::RingFull),
-        Outcome::Trapped(TrapCode::OutOfFuel) => {
-            lose(stats, Loss::OutOfFuel);
-            trapped(TrapCode::OutOfFuel, site as u32, ctx.head.tid);
-        }
-        Outcome::Trapped(code) => {
-            lose(stats, Loss::Trap);
-            trapped(code, site as u32, ctx.head.tid);
-        }
+        Some(Outcome::Executed) => stats.executed += 1,
+        Some(Outcome::ConditionFalse) => stats.condition_false += 1,
+        Some(Outcome::RingFull) => lose(stats, Loss::RingFull),
+        Some(Outcome::Trapped(code)) => trapped(stats, code, site as u32, ctx.head.tid),
+        None => {}
     }
     if timed {
         let spent = ticks().wrapping_sub(started);
@@ -151,6 +162,39 @@ pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame)
             least.min(spent).max(1) << 32 | (stats.timed & 0xffff_ffff).wrapping_add(1) & 0xffff_ffff;
     }
     // The entry code leaves the context, when it is off the spare stack.
+    outcome.is_none()
+}
+
+/// Last part of a hit that trapped in the parked activation, on the thread's own stack: the hit's frames are gone.
+///
+/// # Safety
+/// Called by `hit_entry` alone, after [`run`] answered true for this context.
+#[cold]
+pub(crate) unsafe extern "C" fn settle(context: *mut Context) {
+    // SAFETY: INVARIANT (inside): this hit still owns the context.
+    let instance = unsafe { (*context).instance.as_mut() };
+    if let Some(instance) = instance {
+        // SAFETY: `hit_parked` answered `None`, and the entry code is back on the stack that the hit came on.
+        unsafe { Instance::settle(instance) };
+    }
+}
+
+/// What the parked activation says of a hit that trapped, on the context's spare stack.
+///
+/// # Safety
+/// `context` is the context that is being settled.
+pub(crate) unsafe extern "C" fn after_trap(context: *mut c_void, code: TrapCode) {
+    let context: *mut Context = context.cast();
+    // SAFETY: the caller's contract; `run` wrote the site of the hit.
+    let site = unsafe { (*context).site };
+    // SAFETY: as above.
+    let tid = unsafe { (*context).head.tid };
+    // SAFETY: as above.
+    let stats = unsafe { (*context).stats };
+    // SAFETY: this context's counters, as in `run`.
+    let stats = unsafe { stats.add(site as usize) };
+    // SAFETY: as above; `run` has ended.
+    trapped(unsafe { &mut *stats }, code, site, tid);
 }
 
 fn lose(stats: &mut SiteStats, loss: Loss) {
@@ -161,8 +205,9 @@ fn lose(stats: &mut SiteStats, loss: Loss) {
 
 /// A trap: noted for the report; at the limit the probe is quarantined and its gates close at once.
 #[cold]
-fn trapped(code: TrapCode, site: u32, tid: u32) {
+fn trapped(stats: &mut SiteStats, code: TrapCode, site: u32, tid: u32) {
     let agent = agent();
+    lose(stats, if code == TrapCode::OutOfFuel { Loss::OutOfFuel } else { Loss::Trap });
     let word = |offset| agent.head_word(offset);
     word(offset_of!(SharedHead, trap_code)).store(code as u32, Ordering::Relaxed);
     word(offset_of!(SharedHead, trap_site)).store(site, Ordering::Relaxed);
@@ -173,7 +218,7 @@ fn trapped(code: TrapCode, site: u32, tid: u32) {
     }
 }
 
-fn with_default_mxcsr(f: impl FnOnce() -> Outcome) -> Outcome {
+fn with_default_mxcsr<T>(f: impl FnOnce() -> T) -> T {
     let mut saved = 0u32;
     let default = 0x1f80u32; // all exceptions masked, round to nearest (Intel SDM 1, 10.2.3)
     // SAFETY: stores MXCSR into `saved`.

@@ -13,8 +13,10 @@ mod host_call;
 mod instance;
 mod limits;
 mod maps;
+mod parked;
 
 pub use config::configure;
 pub use host_call::{HostCallError, link};
 pub use instance::{Env, Extension, Hit, Instance, Loaded, Outcome, State, Target};
 pub use maps::Maps;
+pub use parked::AfterTrap;
