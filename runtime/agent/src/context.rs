@@ -19,7 +19,7 @@ use crate::sys;
 #[repr(C)]
 pub(crate) struct Context {
     pub(crate) head: ContextHead,
-    /// Where a panic in this hit goes: the stack pointer that `entry` saved.
+    /// Where a panic in this hit goes: its frame, from which the entry code restores everything.
     pub(crate) recover: u64,
     /// wasmtime's thread-local slot.
     pub(crate) tls: *mut u8,

@@ -9,6 +9,7 @@ use core::mem::offset_of;
 use trocar_abi::hit::{ContextHead, HIT_FRAME, HitFrame};
 
 use crate::context::Context;
+use crate::dispatch::SETTLE;
 
 core::arch::global_asm!(
     ".globl hit_entry",
@@ -64,36 +65,30 @@ core::arch::global_asm!(
     "mov rdi, rsp",
     "and rsp, -16",
     "call {enter}",
-    // rax: 0 not at all, 1 on this stack, else the top of the stack to run on. rdx: the context.
+    // rax: what next; 0 is the end. rdx: the context, kept in r12 by every callee.
     "test rax, rax",
     "jz 3f",
-    "cmp rax, 1",
-    "cmova rsp, rax",
-    // r12: the context, kept by every callee. A panic in `run` comes back to `recover_hit` with this stack pointer, on
-    // top of which lie the context and the frame.
     "mov r12, rdx",
-    "push rbx",
-    "push r12",
-    "mov [rdx + {recover}], rsp",
+    "cmp rax, {settle_next}",
+    "je 4f",
+    // The rest on another stack, whose top is in rax; or on this one.
+    "mov rsp, rax",
     "mov rdi, rdx",
     "mov rsi, rbx",
     "call {run}",
     "test al, al",
-    "jz 4f",
+    "jz 7f",
+    "4:",
     // The probe trapped. Why is known to the parked activation, which lies on top of the spare stack and may need all
-    // of it: so first back to the thread's own stack, and what a panic there comes back to with us.
+    // of it: so first back to the stack that the hit came on.
     "mov rsp, rbx",
     "and rsp, -16",
-    "push rbx",
-    "push r12",
-    "mov [r12 + {recover}], rsp",
     "mov rdi, r12",
     "call {settle}",
-    "4:",
+    "7:",
+    // A panic comes here with the context in r12 and the frame in rbx.
     ".globl recover_hit",
     "recover_hit:",
-    "pop r12",
-    "pop rbx",
     "mov rsp, rbx",
     // Only now, back on the thread's own stack, is the context left: a signal handler that came earlier and hit a site
     // would be given the spare stack from its top, over the frames that this hit still had on it.
@@ -198,7 +193,7 @@ core::arch::global_asm!(
     boot_recover = sym BOOT_RECOVER,
     by_popfq = sym FLAGS_BY_POPFQ,
     rflags = const offset_of!(HitFrame, rflags),
-    recover = const offset_of!(Context, recover),
+    settle_next = const SETTLE,
     inside = const offset_of!(Context, head) + offset_of!(ContextHead, inside),
 );
 

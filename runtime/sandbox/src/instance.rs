@@ -233,20 +233,21 @@ impl Instance {
         unsafe { Parked::start(&mut instance.parked, store, handler, stack_top, after_trap, argument) }
     }
 
-    /// As [`Instance::hit`], in the parked activation. `None`: the handler trapped, and [`Instance::settle`] says why.
+    /// As [`Instance::hit`], in the parked activation, for the hit that `hit` makes. `None`: the handler trapped, and
+    /// [`Instance::settle`] says why.
     ///
     /// # Safety
     /// [`Instance::park`] was called, and wasmtime's thread-local slot is what it was then. After `None` nothing is done
     /// with the instance before `settle`.
-    #[inline]
-    pub unsafe fn hit_parked(&mut self, handler: u32, hit: Hit) -> Option<Outcome> {
-        let Some(parked) = &self.parked else { return Some(self.hit(handler, hit)) };
+    #[inline(always)]
+    pub unsafe fn hit_parked(&mut self, handler: u32, hit: impl FnOnce() -> Hit) -> Option<Outcome> {
+        let Some(parked) = &self.parked else { return Some(self.hit(handler, hit())) };
         let Some(handler) = self.handlers.get(handler as usize) else {
             return Some(Outcome::Trapped(TrapCode::Other));
         };
         parked.prepare(self.fuel.cast_signed());
         let state = self.store.data_mut();
-        state.hit = Some(hit);
+        state.hit = Some(hit());
         state.ring_full = false;
         let mut value = ValRaw::i32(1);
         // SAFETY: parked, by the caller's contract; the stack limit has just been set; one value is enough, as in `hit`.
@@ -272,7 +273,6 @@ impl Instance {
     }
 
     /// Runs handler number `handler` for one hit. The caller keeps `hit.frame` valid until this returns.
-    #[inline]
     pub fn hit(&mut self, handler: u32, hit: Hit) -> Outcome {
         let Some(&Handler { func, .. }) = self.handlers.get(handler as usize) else {
             return Outcome::Trapped(TrapCode::Other);

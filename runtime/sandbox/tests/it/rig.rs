@@ -267,7 +267,7 @@ impl Rig {
             return self.instance.hit(handler, hit);
         }
         // SAFETY: it is parked, or has no handler, and the slot is this thread's; `None` is settled at once.
-        if let Some(outcome) = unsafe { self.instance.hit_parked(handler, hit) } {
+        if let Some(outcome) = unsafe { self.instance.hit_parked(handler, || hit) } {
             return outcome;
         }
         // SAFETY: just told `None`; this thread's stack is not the parked one.
