@@ -22,6 +22,7 @@ mod stop;
 mod threads;
 mod ticks;
 mod tracer;
+mod vectors;
 
 pub use attachment::{Attachment, Detached};
 pub use image::AGENT_IMAGE;
@@ -29,3 +30,4 @@ pub use memory::{RemoteAddress, RemoteMemory};
 pub use request::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Stops};
 pub use stop::bare_stop;
 pub use ticks::Ticks;
+pub use vectors::touches_high_vectors;

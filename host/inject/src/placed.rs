@@ -9,6 +9,7 @@ use trocar_target::{Failure, Seccomp};
 use crate::plain::{bytes_of, bytes_of_all};
 use crate::region::{Region, SPARE_STACK};
 use crate::request::AttachPlan;
+use crate::vectors::touches_high_vectors;
 
 /// The control block and what it points to, as one run of bytes.
 pub(crate) struct Placed {
@@ -129,6 +130,7 @@ pub(crate) fn has_filter(plan: &AttachPlan) -> Result<bool, Failure> {
     Ok(plan.process.threads()?.iter().any(|t| t.seccomp != Seccomp::Off))
 }
 
+/// Bits of [`flags`].
 pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
     let mut bits = 0;
     if plan.go {
@@ -136,6 +138,9 @@ pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
     }
     if plan.collector {
         bits |= flags::NEVER_SWITCH;
+    }
+    if !touches_high_vectors(&plan.probe.code) {
+        bits |= flags::LOW_VECTORS;
     }
     // A filter cannot be read here yet, so nothing is asked of the kernel that the program might not ask itself.
     bits | if filtered { flags::NO_SYSCALLS } else { flags::MAY_READ }

@@ -20,7 +20,7 @@ use wasmtime::{Config, CustomCodeMemory, Engine, Module};
 
 use crate::context::Context;
 use crate::dispatch::after_trap;
-use crate::entry::{FLAGS_BY_POPFQ, hit_entry};
+use crate::entry::{FLAGS_BY_POPFQ, HIGH_VECTORS, hit_entry};
 use crate::global::{
     BOOT_HEAP, BOOT_THREAD, BOOT_TLS, CONTROL, FILLED, MEMORY_BASE, MEMORY_LEN, agent, agent_mut,
     thread_pointer,
@@ -152,6 +152,7 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
     if extended < 0x8000_0001 || core::arch::x86_64::__cpuid(0x8000_0001).ecx & 1 == 0 {
         FLAGS_BY_POPFQ.store(u32::MAX, Ordering::Relaxed);
     }
+    HIGH_VECTORS.store(block.flags & flags::LOW_VECTORS == 0, Ordering::Relaxed);
     let table_len = (block.context_capacity * 4).next_power_of_two();
     let table: Vec<ThreadSlot> = alloc::vec![ThreadSlot::default(); table_len as usize];
     let contexts: Vec<*mut Context> = alloc::vec![ptr::null_mut(); block.context_capacity as usize];

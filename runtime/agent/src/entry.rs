@@ -42,7 +42,8 @@ core::arch::global_asm!(
     "push rcx",
     // The flags are saved: from here on they may change. Compiled code expects the direction flag clear.
     "cld",
-    // MXCSR's slot is filled only for probes that use floats, by `run`.
+    // MXCSR's slot is filled only for probes that use floats, by `run`. The slots of xmm8 to xmm15 only for modules that
+    // touch these registers: nothing of this image that a hit can reach does (`host/inject/tests/it/image.rs`).
     "sub rsp, 264",
     "movups [rsp], xmm0",
     "movups [rsp + 16], xmm1",
@@ -52,6 +53,8 @@ core::arch::global_asm!(
     "movups [rsp + 80], xmm5",
     "movups [rsp + 96], xmm6",
     "movups [rsp + 112], xmm7",
+    "cmp byte ptr [rip + {high_vectors}], 0",
+    "je 8f",
     "movups [rsp + 128], xmm8",
     "movups [rsp + 144], xmm9",
     "movups [rsp + 160], xmm10",
@@ -60,6 +63,7 @@ core::arch::global_asm!(
     "movups [rsp + 208], xmm13",
     "movups [rsp + 224], xmm14",
     "movups [rsp + 240], xmm15",
+    "8:",
     // rbx: the frame, kept by every callee.
     "mov rbx, rsp",
     "mov rdi, rsp",
@@ -103,6 +107,8 @@ core::arch::global_asm!(
     "movups xmm5, [rsp + 80]",
     "movups xmm6, [rsp + 96]",
     "movups xmm7, [rsp + 112]",
+    "cmp byte ptr [rip + {high_vectors}], 0",
+    "je 9f",
     "movups xmm8, [rsp + 128]",
     "movups xmm9, [rsp + 144]",
     "movups xmm10, [rsp + 160]",
@@ -111,6 +117,7 @@ core::arch::global_asm!(
     "movups xmm13, [rsp + 208]",
     "movups xmm14, [rsp + 224]",
     "movups xmm15, [rsp + 240]",
+    "9:",
     // The flags. `popfq` takes longer than the rest of this epilogue, so it is left to the flags that only it can bring
     // back: direction and alignment check, which this code may have cleared. Every other flag that a program can set is
     // either arithmetic and put back below, or still what it was (trap, nested task, identification).
@@ -192,6 +199,7 @@ core::arch::global_asm!(
     boot = sym crate::boot::boot,
     boot_recover = sym BOOT_RECOVER,
     by_popfq = sym FLAGS_BY_POPFQ,
+    high_vectors = sym HIGH_VECTORS,
     rflags = const offset_of!(HitFrame, rflags),
     settle_next = const SETTLE,
     inside = const offset_of!(Context, head) + offset_of!(ContextHead, inside),
@@ -204,6 +212,10 @@ pub(crate) static BOOT_RECOVER: core::sync::atomic::AtomicU64 = core::sync::atom
 /// them, that is the bit that is always set (1), on a processor without `sahf`; `boot` looks.
 pub(crate) static FLAGS_BY_POPFQ: core::sync::atomic::AtomicU32 =
     core::sync::atomic::AtomicU32::new(1 << 10 | 1 << 18);
+
+/// Whether the module touches xmm8 to xmm15; `boot` looks at the flags, which the host set by proof. Never changes while a
+/// gate is open, so that what is saved is what is put back.
+pub(crate) static HIGH_VECTORS: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(true);
 
 unsafe extern "C" {
     /// What trampolines call.
