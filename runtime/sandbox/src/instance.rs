@@ -12,6 +12,7 @@ use trocar_abi::shared::TrapCode;
 use trocar_ring::Producer;
 use wasmtime::{Engine, InstancePre, Linker, Memory, Module, Store, Trap, ValRaw};
 
+use crate::direct::{Fuel, Linear};
 use crate::host_call::HostCallError;
 use crate::limits::{Limits, OverLimit};
 use crate::maps::Maps;
@@ -61,21 +62,54 @@ pub struct Hit {
     pub tid: u32,
 }
 
+/// The hit that is running, as host calls want it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    frame: NonNull<HitFrame>,
+    pub(crate) rsp: u64,
+    pub(crate) rip: u64,
+    /// Site in the low half, thread in the high half: a record takes both at once, and two halves that were just
+    /// written would make it wait for them.
+    who: u64,
+}
+
+impl Running {
+    #[inline(always)]
+    fn new(hit: &Hit) -> Self {
+        let who = u64::from(hit.site) | u64::from(hit.tid) << 32;
+        Self { frame: hit.frame, rsp: hit.rsp, rip: hit.rip, who }
+    }
+
+    /// Index of the site.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half")]
+    pub(crate) const fn site(&self) -> u32 {
+        self.who as u32
+    }
+
+    /// Kernel's id of the thread.
+    pub(crate) const fn tid(&self) -> u32 {
+        (self.who >> 32) as u32
+    }
+}
+
 /// Data of the store: everything a host call may touch.
 pub struct State {
     pub(crate) env: Env,
     pub(crate) target: &'static dyn Target,
-    pub(crate) hit: Option<Hit>,
+    pub(crate) hit: Option<Running>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) linear: Linear,
+    pub(crate) fuel: Option<Fuel>,
     pub(crate) ring_full: bool,
     extension: Option<Extension>,
-    limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 /// What the host calls that a rehearsal adds to the linker keep in the store.
 pub type Extension = Box<dyn Any + Send>;
 
-// SAFETY: `hit` is set only while the thread that owns the instance is inside `Instance::hit`, and cleared after.
+// SAFETY: `hit` is set only while the thread that owns the instance is inside `Instance::hit`, and cleared after;
+// `linear` and `fuel` point into the store itself and its memory, which move with it.
 unsafe impl Send for State {}
 
 impl fmt::Debug for State {
@@ -185,12 +219,22 @@ impl Instance {
         start_fuel: u64,
         memory_max: usize,
     ) -> wasmtime::Result<Self> {
-        let limits = Limits { memory_max };
+        let limits = Limits { memory_max, grown: false };
         let extension = loaded.extension.map(|make| make());
-        let state = State { env, target, hit: None, memory: None, ring_full: false, extension, limits };
+        let state = State {
+            env,
+            target,
+            hit: None,
+            memory: None,
+            linear: Linear::default(),
+            fuel: None,
+            ring_full: false,
+            extension,
+            limits,
+        };
         let mut store = Store::new(&loaded.engine, state);
         store.limiter(|state| &mut state.limits);
-        store.set_fuel(start_fuel)?;
+        store.set_fuel(start_fuel.min(i64::MAX.cast_unsigned()))?;
         let instance = loaded.pre.instantiate(&mut store)?;
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
         let mut handlers = Vec::with_capacity(loaded.handlers.len());
@@ -204,6 +248,7 @@ impl Instance {
             }
             handlers.push(Handler::new(func, &mut store));
         }
+        store.data_mut().fuel = handlers.first().and_then(Handler::fuel);
         // `_initialize` is how a reactor runs its constructors; it has the start function's budget.
         if let Some(init) = instance.get_func(&mut store, "_initialize") {
             init.typed::<(), ()>(&store)?.call(&mut store, ())?;
@@ -247,7 +292,7 @@ impl Instance {
         };
         parked.prepare(self.fuel.cast_signed());
         let state = self.store.data_mut();
-        state.hit = Some(hit());
+        state.hit = Some(Running::new(&hit()));
         state.ring_full = false;
         let mut value = ValRaw::i32(1);
         // SAFETY: parked, by the caller's contract; the stack limit has just been set; one value is enough, as in `hit`.
@@ -278,7 +323,7 @@ impl Instance {
             return Outcome::Trapped(TrapCode::Other);
         };
         let state = self.store.data_mut();
-        state.hit = Some(hit);
+        state.hit = Some(Running::new(&hit));
         state.ring_full = false;
         if self.store.set_fuel(self.fuel).is_err() {
             return Outcome::Trapped(TrapCode::Other);

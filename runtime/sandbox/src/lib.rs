@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod config;
+mod direct;
 mod hash;
 mod host_call;
 mod instance;

@@ -30,12 +30,14 @@
 
 use core::arch::naked_asm;
 use core::ffi::c_void;
+use core::ptr::NonNull;
 
 use trocar_abi::shared::TrapCode;
 use wasmtime::{Func, Store, ValRaw};
 use wasmtime_environ::{HostPtr, PtrSize};
 
 use crate::config::WASM_STACK;
+use crate::direct::Fuel;
 use crate::instance::{State, trap_code};
 
 /// What a hit's end is told to: the argument that [`crate::Instance::park`] was given, and why the hit trapped.
@@ -64,6 +66,22 @@ impl Handler {
         // SAFETY: as above: the instance that the function belongs to.
         let context = unsafe { at(layout.vmctx()).cast::<*mut c_void>().read() };
         Self { func, call, context }
+    }
+
+    /// A field of the context of its store.
+    fn store_field<T>(&self, offset: u8) -> *mut T {
+        let place = self.context.cast::<u8>().wrapping_add(usize::from(HostPtr.vmcontext_store_context()));
+        // SAFETY: a handler is a function of wasm and has an instance's context, in which this field is the address of
+        // the store's.
+        let store = unsafe { place.cast::<*mut u8>().read() };
+        store.wrapping_add(usize::from(offset)).cast()
+    }
+
+    /// Its store's fuel. The reserve is zero, because no fuel that is ever set is over `i64::MAX`.
+    pub(crate) fn fuel(&self) -> Option<Fuel> {
+        let word = NonNull::new(self.store_field(HostPtr.vm_store_context().fuel_consumed()))?;
+        // SAFETY: where compiled code counts; kept in the store itself and beside it.
+        Some(unsafe { Fuel::new(word) })
     }
 
     /// Calls it in a parked activation. False if it trapped.
@@ -95,7 +113,7 @@ pub(crate) struct Parked {
     /// wasmtime's function reference with [`park_here`] as its entry.
     reference: [usize; REFERENCE_WORDS],
     stack_limit: *mut usize,
-    fuel: *mut i64,
+    fuel: Fuel,
 }
 
 /// What [`tend`] needs.
@@ -132,14 +150,9 @@ impl Parked {
         let entry =
             reference.get_mut(usize::from(HostPtr.vm_func_ref().array_call()) / size_of::<usize>())?;
         *entry = park_here as *const () as usize;
-        let at = |base: *mut c_void, offset: u8| base.cast::<u8>().wrapping_add(usize::from(offset));
-        // SAFETY: a function of wasm has a context of wasm, in which this field is the address of the store's context.
-        let store_context =
-            unsafe { at(handler.context, HostPtr.vmcontext_store_context()).cast::<*mut c_void>().read() };
-        let layout = HostPtr.vm_store_context();
         let place = Place { parked: 0, home: 0 };
-        let stack_limit = at(store_context, layout.stack_limit()).cast();
-        let fuel = at(store_context, layout.fuel_consumed()).cast();
+        let stack_limit = handler.store_field(HostPtr.vm_store_context().stack_limit());
+        let fuel = handler.fuel()?;
         let this = parked.insert(alloc::boxed::Box::new(Self {
             place,
             duty: Duty { store, after_trap, argument },
@@ -166,8 +179,7 @@ impl Parked {
         };
         // SAFETY: the field of the store's context that wasmtime's own entry sets in just this way; the store is ours.
         unsafe { self.stack_limit.write(here.saturating_sub(WASM_STACK)) };
-        // SAFETY: as above. wasm counts up to zero; the store's reserve stays zero, since no fuel is over `i64::MAX`.
-        unsafe { self.fuel.write(-fuel) };
+        self.fuel.set(fuel);
     }
 
     /// Lets wasmtime's own entry set the stack limit, as it does where none is set.
