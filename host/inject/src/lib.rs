@@ -24,6 +24,7 @@ mod stop;
 mod threads;
 mod ticks;
 mod tracer;
+mod vectors;
 
 pub use attachment::{Attachment, Detached};
 pub use image::AGENT_IMAGE;
@@ -32,3 +33,4 @@ pub use orphan::{Reaped, reap};
 pub use request::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Stops};
 pub use stop::bare_stop;
 pub use ticks::Ticks;
+pub use vectors::touches_high_vectors;

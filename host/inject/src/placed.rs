@@ -10,6 +10,7 @@ use crate::journal::Journal;
 use crate::plain::{bytes_of, bytes_of_all};
 use crate::region::{Region, SPARE_STACK};
 use crate::request::AttachPlan;
+use crate::vectors::touches_high_vectors;
 
 /// The control block and what it points to, as one run of bytes.
 pub(crate) struct Placed {
@@ -145,6 +146,7 @@ pub(crate) fn has_filter(plan: &AttachPlan) -> Result<bool, Failure> {
     Ok(plan.process.threads()?.iter().any(|t| t.seccomp != Seccomp::Off))
 }
 
+/// Bits of [`flags`].
 pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
     let mut bits = 0;
     if plan.go {
@@ -152,6 +154,9 @@ pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
     }
     if plan.collector {
         bits |= flags::NEVER_SWITCH;
+    }
+    if !touches_high_vectors(&plan.probe.code) {
+        bits |= flags::LOW_VECTORS;
     }
     // A filter cannot be read here yet, so nothing is asked of the kernel that the program might not ask itself.
     bits | if filtered { flags::NO_SYSCALLS } else { flags::MAY_READ }

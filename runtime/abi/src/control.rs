@@ -33,6 +33,8 @@ pub mod flags {
     pub const GO_ARGUMENTS: u32 = 1 << 4;
     /// `process_vm_readv` may be called (a filter that forbids it makes every `read` an error code).
     pub const MAY_READ: u32 = 1 << 5;
+    /// The module's machine code touches none of xmm8 to xmm15: a hit need not save them. Set by proof only.
+    pub const LOW_VECTORS: u32 = 1 << 6;
 }
 
 /// The control block.
