@@ -65,6 +65,11 @@ TROCAR_IMPORT(tid) uint32_t trocar_tid(void);
 TROCAR_IMPORT(cpu) uint32_t trocar_cpu(void);
 TROCAR_IMPORT(time_ns) uint64_t trocar_time_ns(void);
 
+/* Calls: index of the function whose entry or exit the site is; at an exit, nanoseconds since this call of it began, or
+ * -1 if its beginning was not seen. */
+TROCAR_IMPORT(function) uint32_t trocar_function(void);
+TROCAR_IMPORT(span_ns) int64_t trocar_span_ns(void);
+
 /* Memory of the target. 0 or an error; the length without NUL or an error. Each is a system call in the target. */
 TROCAR_IMPORT(read) int32_t trocar_read(uint64_t address, void *to, uint32_t len);
 TROCAR_IMPORT(read_str) int32_t trocar_read_str(uint64_t address, char *to, uint32_t len);

@@ -27,6 +27,7 @@ Examples:
   trocar ps                                         what can be probed
   trocar points -p redis-server 'process*'          where
   trocar count -p redis-server processCommand       how often
+  trocar time -p redis-server processCommand        how long
   trocar load redis-commands -p redis-server        a probe at work
   trocar demo                                       all of it, on a server that comes along
 
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Ps(cmd::ps::Ps),
     Points(cmd::points::Points),
     Count(cmd::count::Count),
+    Time(cmd::time::Time),
     Load(cmd::load::Load),
     Check(cmd::check::Check),
     New(cmd::new::New),
@@ -62,6 +64,7 @@ impl Command {
             Self::Ps(command) => command.run(out),
             Self::Points(command) => command.run(out),
             Self::Count(command) => command.run(out),
+            Self::Time(command) => command.run(out),
             Self::Load(command) => command.run(out),
             Self::Check(command) => command.run(out),
             Self::New(command) => command.run(out),

@@ -7,7 +7,7 @@ use trocar_target::Failure;
 use crate::trouble::usage;
 
 /// Verbs of later versions, and what does the nearest thing now.
-const VERBS: [(&str, &str); 29] = [
+const VERBS: [(&str, &str); 28] = [
     ("lines", "name an instruction: NAME+0xOFFSET; list functions: trocar points -p PID '*NAME*'"),
     ("vars", "read arguments raw, for example: trocar count -p PID POINT --by '$arg0'"),
     (
@@ -15,7 +15,6 @@ const VERBS: [(&str, &str); 29] = [
         "count by an expression: trocar count -p PID POINT --by EXPR; or a probe of your own: trocar new wat NAME",
     ),
     ("snap", "read arguments raw, for example: trocar count -p PID POINT --by '$arg0'"),
-    ("time", "count first: trocar count -p PID FUNC"),
     ("stacks", "count by caller: trocar count -p PID POINT --by '*(u64*)($reg.rsp)'"),
     ("ls", "a session lives as long as its command: pgrep -a trocar"),
     ("show", "a session lives as long as its command: pgrep -a trocar"),

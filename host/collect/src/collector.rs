@@ -193,6 +193,7 @@ impl Collector {
             trap_site: word(offset_of!(SharedHead, trap_site)),
             trap_tid: word(offset_of!(SharedHead, trap_tid)),
             claimed: self.claimed(),
+            abandoned: self.view.load_u64_acquire(offset_of!(SharedHead, abandoned) as u64).unwrap_or(0),
         }
     }
 

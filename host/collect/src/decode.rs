@@ -111,7 +111,7 @@ pub fn named_rows(map: &Map, merged: &MergedMap) -> Vec<NamedRow> {
         MergedMap::Hist(rows) => rows
             .iter()
             .map(|(entry, bucket, count)| {
-                let (lo, hi) = hist_range(usize::try_from(*bucket).unwrap_or(0));
+                let (lo, hi) = hist_range(usize::try_from(*bucket).unwrap_or(0), map.precision);
                 NamedRow::Bucket { entry: (map.entries > 1).then_some(*entry), lo, hi, count: *count }
             })
             .collect(),

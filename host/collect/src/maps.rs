@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::mem::offset_of;
 
-use trocar_abi::map::{HIST_BUCKETS, HashEntry, HashHead, KEY_MAX, MapKind, MapSpec};
+use trocar_abi::map::{HashEntry, HashHead, KEY_MAX, MapKind, MapSpec, hist_buckets};
 use trocar_ring::SharedView;
 
 /// Most rows of one merged hash map. A map has at most 65 536 entries in each thread; a target with thousands
@@ -49,8 +49,9 @@ pub(crate) fn merge(
             MergedMap::Counter(rows.collect())
         }
         MapKind::Hist => {
-            let sums = sum_words(view, shards, spec.entries as usize * HIST_BUCKETS);
-            let entries = (0..).zip(sums.chunks(HIST_BUCKETS));
+            let buckets = hist_buckets(spec.precision());
+            let sums = sum_words(view, shards, spec.entries as usize * buckets);
+            let entries = (0..).zip(sums.chunks(buckets));
             let rows = entries.flat_map(|(entry, buckets)| {
                 (0..).zip(buckets).filter(|(_, n)| **n != 0).map(move |(bucket, n)| (entry, bucket, *n))
             });

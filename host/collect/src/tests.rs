@@ -187,8 +187,8 @@ fn counters_and_histograms_are_summed_place_by_place() {
         fake.map_word(context, &COUNTER, 0, 5);
         fake.map_word(context, &COUNTER, 599, (-7i64).cast_unsigned());
         let second = HIST_BUCKETS as u64;
-        fake.map_word(context, &HIST, hist_bucket(1000) as u64, 3);
-        fake.map_word(context, &HIST, second + hist_bucket(u64::MAX) as u64, 1);
+        fake.map_word(context, &HIST, hist_bucket(1000, 0) as u64, 3);
+        fake.map_word(context, &HIST, second + hist_bucket(u64::MAX, 0) as u64, 1);
     }
     let collector = collector(&fake);
     assert_eq!(collector.map(0), Some(MergedMap::Counter(vec![(0, 10), (599, -14)])));

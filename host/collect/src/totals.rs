@@ -42,6 +42,8 @@ pub struct ProbeStatus {
     pub trap_tid: u32,
     /// Contexts that threads have claimed.
     pub claimed: u32,
+    /// Calls whose end was never seen.
+    pub abandoned: u64,
 }
 
 impl SiteTotals {

@@ -133,6 +133,7 @@ fn count_by(
         entries: KEYS,
         key: vec![field],
         labels: Vec::new(),
+        precision: 0,
     });
     if by.ty() != Type::Str && by.can_fail() {
         manifest.maps.push(counter("failed", &FAILURES));
@@ -147,6 +148,7 @@ fn counter(name: &str, labels: &[&str]) -> Map {
         entries: u32::try_from(labels.len().max(1)).unwrap_or(1),
         key: Vec::new(),
         labels: labels.iter().map(|l| (*l).to_owned()).collect(),
+        precision: 0,
     }
 }
 

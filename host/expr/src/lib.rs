@@ -39,6 +39,7 @@ mod module;
 mod parse;
 mod template;
 mod texts;
+mod time;
 
 pub use ast::{Expr, Type};
 pub use count::compile_count;
@@ -47,3 +48,4 @@ pub use log::compile_log;
 pub use module::Compiled;
 pub use parse::parse;
 pub use template::{Template, parse_template};
+pub use time::compile_time;

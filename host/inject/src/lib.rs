@@ -30,7 +30,7 @@ pub use attachment::{Attachment, Detached};
 pub use image::AGENT_IMAGE;
 pub use memory::{RemoteAddress, RemoteMemory};
 pub use orphan::{Reaped, reap};
-pub use request::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Stops};
+pub use request::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Span, Stops};
 pub use stop::bare_stop;
 pub use ticks::Ticks;
 pub use vectors::touches_high_vectors;

@@ -1,6 +1,6 @@
 //! The control block and what it points to: what the agent is told of its target, its sites and its probe.
 
-use trocar_abi::control::{Control, MAGIC, Probe, Site, flags, site_flags};
+use trocar_abi::control::{Control, MAGIC, NO_HANDLER, Probe, Site, flags, site_flags};
 use trocar_abi::shared::Layout;
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::Trampoline;
@@ -9,7 +9,7 @@ use trocar_target::{Failure, Seccomp};
 use crate::journal::Journal;
 use crate::plain::{bytes_of, bytes_of_all};
 use crate::region::{Region, SPARE_STACK};
-use crate::request::AttachPlan;
+use crate::request::{AttachPlan, Span};
 use crate::vectors::touches_high_vectors;
 
 /// The control block and what it points to, as one run of bytes.
@@ -34,9 +34,16 @@ impl Placed {
         let planned = plan.modules.iter().flat_map(|m| &m.sites);
         let site = |(t, p): (&Trampoline, &crate::request::PlannedSite)| Site {
             address: t.site_address,
-            handler: p.handler,
+            handler: p.handler.unwrap_or(NO_HANDLER),
+            function: p.function,
+            reserved: 0,
             flags: if skips_red_zone(p) { site_flags::RED_ZONE_SKIPPED } else { 0 }
-                | if plan.probe.floats { site_flags::FLOATS } else { 0 },
+                | if plan.probe.floats { site_flags::FLOATS } else { 0 }
+                | match p.span {
+                    Span::None => 0,
+                    Span::Entry => site_flags::ENTRY,
+                    Span::Exit => site_flags::EXIT,
+                },
         };
         let sites: Vec<Site> = trampolines.iter().zip(planned).map(site).collect();
         Self {
@@ -125,6 +132,7 @@ impl Placed {
             context_list: 0,
             region: base + region.contexts,
             clock_gettime: clock,
+            nanoseconds_per_tick: nanoseconds_per_tick(plan.ticks_per_nanosecond),
             layout: *layout,
             journal,
             journal_len: self.journal.len() as u64,
@@ -165,4 +173,14 @@ pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
 /// Go keeps nothing below the stack pointer, and at the entry of a function nothing is there yet.
 pub(crate) fn skips_red_zone(site: &crate::request::PlannedSite) -> bool {
     site.plan.go.is_none() && !site.plan.red_zone_dead
+}
+
+/// The factor by which the agent turns ticks into nanoseconds, times 2^32.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a positive number below 2^42: clocks tick faster than a megahertz"
+)]
+fn nanoseconds_per_tick(ticks_per_nanosecond: f64) -> u64 {
+    (4_294_967_296.0 / ticks_per_nanosecond.max(0.001)) as u64
 }

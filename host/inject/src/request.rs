@@ -21,6 +21,8 @@ pub struct AttachPlan {
     pub collector: bool,
     /// Bytes of a ring, a power of two.
     pub ring_bytes: u64,
+    /// Ticks of the time-stamp counter in a nanosecond.
+    pub ticks_per_nanosecond: f64,
 }
 
 /// The sites of one module.
@@ -41,8 +43,24 @@ pub struct ModulePlan {
 pub struct PlannedSite {
     /// How it is patched.
     pub plan: SitePlan,
-    /// Index of the handler.
-    pub handler: u32,
+    /// Index of the handler; `None`: it only notes that a call begins.
+    pub handler: Option<u32>,
+    /// Index of the function that it is an entry or an exit of.
+    pub function: u32,
+    /// Whether a call begins or ends here, or neither.
+    pub span: Span,
+}
+
+/// What a site is to the calls of its function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Span {
+    /// Nothing.
+    #[default]
+    None,
+    /// They begin here.
+    Entry,
+    /// They end here.
+    Exit,
 }
 
 /// The probe, ready to be loaded.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use trocar_abi::map::{ENTRIES_MAX, KEY_MAX, MAPS_MAX};
+use trocar_abi::map::{ENTRIES_MAX, KEY_MAX, MAPS_MAX, PRECISION_MAX};
 use trocar_abi::record::PAYLOAD_MAX;
 
 use crate::error::ManifestError;
@@ -117,6 +117,13 @@ fn map(at: &str, m: &Map) -> Checked {
     let labels = format!("{at}.labels");
     require(m.labels.is_empty() || m.kind == MapType::Counter, &labels, || {
         "only counter maps have labels".into()
+    })?;
+    let precision = format!("{at}.precision");
+    require(m.precision == 0 || m.kind == MapType::Hist, &precision, || {
+        "only hist maps have a precision".into()
+    })?;
+    require(m.precision <= PRECISION_MAX, &precision, || {
+        format!("{} is more than {PRECISION_MAX}", m.precision)
     })?;
     count(&labels, m.labels.len(), m.entries as usize)?;
     for (i, l) in m.labels.iter().enumerate() {

@@ -36,7 +36,10 @@ impl Manifest {
                     } else {
                         map.entries
                     },
-                    key_bytes: u32::try_from(field::size(&map.key)).unwrap_or(0),
+                    key_bytes: match map.kind {
+                        MapType::Hist => map.precision,
+                        _ => u32::try_from(field::size(&map.key)).unwrap_or(0),
+                    },
                     offset: 0,
                 };
                 // The check below holds the sum far under 4 GiB, so that nothing is cut off here.

@@ -51,6 +51,7 @@ pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
 /// kind = "counter"
 /// entries = 2
 /// labels = ["calls", "large"]               # counter only, a name for each of the first entries
+/// precision = 4                             # hist only, cuts each power of two into 2^4 buckets; at most 6
 ///
 /// # Written with `emit` by their position in this list. Fields are packed: no alignment, little endian.
 /// [[events]]
@@ -161,6 +162,14 @@ pub struct Map {
     /// Names of the first entries of a counter map; may be empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// Bits by which the buckets of a histogram are finer than powers of two.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub precision: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// The schema of an event.

@@ -59,6 +59,8 @@ struct MapPart {
     key: Vec<Field>,
     #[serde(default)]
     labels: Vec<String>,
+    #[serde(default)]
+    precision: u32,
 }
 
 #[derive(Deserialize)]
@@ -221,6 +223,13 @@ impl MapPart {
             MapType::Hist => 1,
             MapType::Hash => HASH_ENTRIES,
         });
-        Map { name: self.name, kind: self.kind, entries, key: self.key, labels: self.labels }
+        Map {
+            name: self.name,
+            kind: self.kind,
+            entries,
+            key: self.key,
+            labels: self.labels,
+            precision: self.precision,
+        }
     }
 }

@@ -76,6 +76,12 @@ pub struct RecordedHit {
     /// Clock at the hit, in nanoseconds.
     #[serde(default)]
     pub time_ns: u64,
+    /// At an exit of a function: how long its call took.
+    #[serde(default)]
+    pub span_ns: Option<i64>,
+    /// Index of the function.
+    #[serde(default)]
+    pub function: u32,
     /// Export name of the handler; without it the first.
     #[serde(default)]
     pub handler: Option<String>,
@@ -219,6 +225,8 @@ pub fn made_up(index: u64) -> RecordedHit {
         tid: 1000 + u32::try_from(index % 4).unwrap_or(0),
         site: 0,
         time_ns: index.wrapping_mul(1_000_000),
+        span_ns: i64::try_from(index.wrapping_mul(1000)).ok(),
+        function: 0,
         handler: None,
     }
 }

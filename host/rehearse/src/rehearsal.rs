@@ -130,7 +130,7 @@ impl Rehearsal {
 
     fn run(&mut self, hit: &RecordedHit) -> Result<Outcome, HitError> {
         let ready = hit.ready()?;
-        self.replay.set(ready.memory, hit.time_ns);
+        self.replay.set(ready.memory, hit);
         let frame = NonNull::from(&ready.frame);
         let handler = self.handler(hit);
         let hit = Hit { frame, rsp: ready.rsp, rip: ready.rip, site: hit.site, tid: hit.tid };
@@ -169,7 +169,7 @@ impl Rehearsal {
         let ready = hit.ready()?;
         let frame = NonNull::from(&ready.frame);
         let (rsp, rip) = (ready.rsp, ready.rip);
-        self.replay.set(ready.memory, hit.time_ns);
+        self.replay.set(ready.memory, hit);
         let handler = self.handler(hit);
         let hit = Hit { frame, rsp, rip, site: hit.site, tid: hit.tid };
         let (until, mut best) = (Instant::now() + PRICE_TIME, f64::INFINITY);

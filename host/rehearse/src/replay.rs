@@ -9,11 +9,15 @@ use trocar_abi::PAGE;
 use trocar_abi::import::errno::EFAULT;
 use trocar_sandbox::Target;
 
+use crate::hit::RecordedHit;
+
 /// What the running hit can read.
 #[derive(Debug, Default)]
 struct Moment {
     memory: Vec<(u64, Vec<u8>)>,
     time_ns: u64,
+    span_ns: i64,
+    function: u32,
     reads: u64,
 }
 
@@ -32,8 +36,14 @@ pub(crate) struct Replay(Mutex<Moment>);
 
 impl Replay {
     /// Before a hit: what it can read, and its time.
-    pub(crate) fn set(&self, memory: Vec<(u64, Vec<u8>)>, time_ns: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Moment { memory, time_ns, reads: 0 };
+    pub(crate) fn set(&self, memory: Vec<(u64, Vec<u8>)>, hit: &RecordedHit) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Moment {
+            memory,
+            time_ns: hit.time_ns,
+            span_ns: hit.span_ns.unwrap_or(-1),
+            function: hit.function,
+            reads: 0,
+        };
     }
 
     /// Reads since then: what would be system calls in a target.
@@ -67,5 +77,13 @@ impl Target for Replay {
 
     fn cpu(&self) -> u32 {
         0
+    }
+
+    fn span_ns(&self) -> i64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).span_ns
+    }
+
+    fn function(&self) -> u32 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).function
     }
 }

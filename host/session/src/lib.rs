@@ -18,4 +18,4 @@ pub use modules::{Loaded, planner_image};
 pub use prepare::Prepared;
 pub use reap::reap;
 pub use request::{Request, RequestedPoint};
-pub use sites::{PlannedSites, plan_points};
+pub use sites::{Handler, PlannedPlace, PlannedSites, plan_points};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trocar_abi::shared::ProbeState;
 use trocar_collect::{Collector, Decoded, NamedRow, SiteTotals, decode, named_rows};
-use trocar_inject::Attachment;
+use trocar_inject::{Attachment, Span};
 use trocar_package::{FieldValue, Manifest};
 use trocar_target::{Failure, FailureKind, Process};
 
@@ -44,6 +44,9 @@ pub struct Session {
     tended: Instant,
     reported: (Instant, Vec<u64>),
     corrupt: Vec<String>,
+    /// The functions of `return:` points.
+    functions: Vec<String>,
+    times_calls: bool,
 }
 
 fn bug(message: impl Into<String>) -> Failure {
@@ -64,7 +67,9 @@ impl Session {
             }
         };
         let (pid, manifest) = (plan.process.pid, prepared.verified.manifest);
-        let sites: Vec<Site> = prepared.planned.sites.into_iter().map(|s| s.0).collect();
+        let times_calls = prepared.planned.sites.iter().any(|s| s.span == Span::Entry);
+        let functions = prepared.planned.functions;
+        let sites: Vec<Site> = prepared.planned.sites.into_iter().map(|s| s.site).collect();
         let attached = Attached {
             v: 1,
             pid,
@@ -92,6 +97,8 @@ impl Session {
             why: String::new(),
             tended: now,
             corrupt: Vec::new(),
+            functions,
+            times_calls,
         })
     }
 
@@ -254,9 +261,36 @@ impl Session {
                 probe: self.probe.clone(),
                 name: map.name.clone(),
                 map_type: map.kind.kind().name().into(),
-                rows: named_rows(map, &merged).into_iter().map(row).collect(),
+                rows: named_rows(map, &merged).into_iter().map(|r| self.row(r)).collect(),
                 dropped,
             }));
+        }
+        if self.times_calls {
+            let abandoned = self.collector.status().abandoned.cast_signed();
+            let key = vec![("name".to_owned(), Value::Text("calls that never returned".into()))];
+            say(Reply::Map(MapRows {
+                pid: self.pid,
+                session: self.id.clone(),
+                probe: self.probe.clone(),
+                name: "abandoned".into(),
+                map_type: "counter".into(),
+                rows: if abandoned == 0 { Vec::new() } else { vec![Row::Keyed { key, value: abandoned }] },
+                dropped: 0,
+            }));
+        }
+    }
+
+    fn row(&self, row: NamedRow) -> Row {
+        match row {
+            NamedRow::Keyed { key, value: sum } => {
+                Row::Keyed { key: key.into_iter().map(|(n, v)| (n, value(v))).collect(), value: sum }
+            }
+            NamedRow::Bucket { entry, lo, hi, count } => {
+                // Where calls are timed, the entries of a histogram are the functions.
+                let function = entry.filter(|_| self.times_calls).and_then(|e| usize::try_from(e).ok());
+                let name = function.and_then(|e| self.functions.get(e)).cloned();
+                Row::Bucket { entry, name, lo, hi, count }
+            }
         }
     }
 
@@ -326,14 +360,5 @@ fn value(value: FieldValue) -> Value {
         FieldValue::Hex(n) => Value::Text(format!("{n:#x}")),
         FieldValue::Float(n) => Value::Float(n),
         FieldValue::Text(text) => Value::Text(text),
-    }
-}
-
-fn row(row: NamedRow) -> Row {
-    match row {
-        NamedRow::Keyed { key, value: sum } => {
-            Row::Keyed { key: key.into_iter().map(|(n, v)| (n, value(v))).collect(), value: sum }
-        }
-        NamedRow::Bucket { entry, lo, hi, count } => Row::Bucket { entry, lo, hi, count },
     }
 }

@@ -10,7 +10,7 @@ use crate::live::Session;
 use crate::modules::Loaded;
 use crate::reply::{Limits, Refused, Site};
 use crate::request::{Request, RequestedPoint};
-use crate::sites::{PlannedSites, plan_points};
+use crate::sites::{Handler, PlannedSites, plan_points};
 
 /// Bytes of each thread's ring.
 const RING_BYTES: u64 = 256 << 10;
@@ -48,7 +48,8 @@ impl Prepared {
             .map_err(|e| Failure::new(FailureKind::Usage, format!("--set: {e}")))?;
         let points = points(request, &verified)?;
         let mut loaded = Loaded::open(request.pid)?;
-        let planned = plan_points(&mut loaded, &points)?;
+        let spans = verified.imports.iter().any(|i| i.name == "span_ns");
+        let planned = plan_points(&mut loaded, &points, spans)?;
         check_refusals(request, &planned)?;
         let compiled = precompile(&request.wasm).map_err(|e| bad_probe(&e.to_string(), None))?;
         let limits = limits(request, &verified);
@@ -57,7 +58,13 @@ impl Prepared {
 
     /// The sites that will be patched.
     pub fn sites(&self) -> impl Iterator<Item = &Site> {
-        self.planned.sites.iter().map(|s| &s.0)
+        self.planned.sites.iter().map(|s| &s.site)
+    }
+
+    /// Number of functions of `return:` points.
+    #[must_use]
+    pub fn functions(&self) -> usize {
+        self.planned.functions.len()
     }
 
     /// The sites that will not.
@@ -91,16 +98,26 @@ impl Prepared {
     pub(crate) fn attach_plan(&self) -> Result<AttachPlan, Failure> {
         let mut modules: Vec<ModulePlan> = Vec::new();
         let mut current = usize::MAX;
-        for (_, index, plan, handler) in &self.planned.sites {
-            if *index != current {
-                current = *index;
-                let module = self.loaded.module(*index);
+        for place in &self.planned.sites {
+            let index = place.module;
+            if index != current {
+                current = index;
+                let module = self.loaded.module(index);
                 let (name, bias) = module.map_or_else(Default::default, |m| (m.name.clone(), m.bias));
-                modules.push(ModulePlan { name, range: self.loaded.range(*index), bias, sites: Vec::new() });
+                modules.push(ModulePlan { name, range: self.loaded.range(index), bias, sites: Vec::new() });
             }
-            let handler = self.handler_index(handler.as_deref())?;
+            let handler = match &place.handler {
+                Handler::First => Some(self.handler_index(None)?),
+                Handler::Named(name) => Some(self.handler_index(Some(name))?),
+                Handler::Nothing => None,
+            };
             if let Some(module) = modules.last_mut() {
-                module.sites.push(PlannedSite { plan: plan.clone(), handler });
+                module.sites.push(PlannedSite {
+                    plan: place.plan.clone(),
+                    handler,
+                    function: place.site.function.unwrap_or(0),
+                    span: place.span,
+                });
             }
         }
         let (maps, maps_bytes) = self.verified.manifest.map_specs();
@@ -127,6 +144,7 @@ impl Prepared {
             go: self.loaded.is_go(),
             collector: self.loaded.has_scanning_collector(),
             ring_bytes: RING_BYTES,
+            ticks_per_nanosecond: self.ticks.per_nanosecond(),
         })
     }
 

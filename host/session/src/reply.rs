@@ -78,6 +78,12 @@ pub struct Site {
     pub point: String,
     /// Module, by file name.
     pub module: String,
+    /// Index of the function that it is an entry or an exit of, for `return:` points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<u32>,
+    /// entry, return or tail_jump, for `return:` points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
     /// Symbol, demangled, if one covers the address.
     pub symbol: Option<String>,
     /// Offset from that symbol.
@@ -192,6 +198,9 @@ pub enum Row {
         /// Entry of the histogram map.
         #[serde(skip_serializing_if = "Option::is_none")]
         entry: Option<u32>,
+        /// The function that the entry is about, where entries are functions.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// Least value.
         lo: u64,
         /// Greatest value.

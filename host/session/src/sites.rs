@@ -1,9 +1,10 @@
 //! From points to sites: resolve each, plan each, check each against the live text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use trocar_inject::{RemoteAddress, RemoteMemory};
-use trocar_patch::{Analysis, Claims, SitePlan, foreign_patch, jump_target, recognise};
+use trocar_abi::control::FUNCTIONS_MAX;
+use trocar_inject::{RemoteAddress, RemoteMemory, Span};
+use trocar_patch::{Analysis, Claims, Exit, ExitKind, SitePlan, foreign_patch, jump_target, recognise};
 use trocar_symbols::{Point, Resolved};
 use trocar_target::{Failure, FailureKind};
 
@@ -14,21 +15,66 @@ use crate::request::RequestedPoint;
 /// The sites of a request.
 #[derive(Debug, Default)]
 pub struct PlannedSites {
-    /// Sites in the order of their indexes, with the module and the plan of each.
-    pub sites: Vec<(Site, usize, SitePlan, Option<String>)>,
+    /// Sites in the order of their indexes.
+    pub sites: Vec<PlannedPlace>,
     /// Sites that are not patched.
     pub refusals: Vec<Refused>,
+    /// The functions of `return:` points, by their index.
+    pub functions: Vec<String>,
+}
+
+/// A site that will be patched.
+#[derive(Debug)]
+pub struct PlannedPlace {
+    /// The site, as it is told.
+    pub site: Site,
+    /// Index of its module.
+    pub module: usize,
+    /// How it is patched.
+    pub plan: SitePlan,
+    /// What runs there.
+    pub handler: Handler,
+    /// What it is to the calls of its function.
+    pub span: Span,
+}
+
+/// What runs at a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handler {
+    /// The probe's first handler.
+    First,
+    /// The handler of this name.
+    Named(String),
+    /// Nothing: the site only notes that a call begins.
+    Nothing,
+}
+
+/// A site that is wanted.
+#[derive(Debug)]
+struct Wanted {
+    point: String,
+    place: Resolved,
+    handler: Handler,
+    span: Span,
+    function: Option<u32>,
+    /// The exit that it is.
+    exit: Option<Exit>,
 }
 
 /// ENOENT and ESRCH (`asm-generic/errno-base.h`).
 const NO_ENTRY: i32 = 2;
 const NO_PROCESS: i32 = 3;
 
-/// Resolves and plans points. Sites come out ordered by module, then by address.
+/// Resolves and plans points. Sites come out ordered by module, then by address. `spans`: calls are timed, so that the
+/// entries of the functions of `return:` points are sites too.
 ///
 /// # Errors
 /// A point that is no point, that names nothing, or more than one thing; text that cannot be read.
-pub fn plan_points(loaded: &mut Loaded, points: &[RequestedPoint]) -> Result<PlannedSites, Failure> {
+pub fn plan_points(
+    loaded: &mut Loaded,
+    points: &[RequestedPoint],
+    spans: bool,
+) -> Result<PlannedSites, Failure> {
     let pid = loaded.process.pid;
     let memory = RemoteMemory::open(pid).map_err(|error| match error.raw_os_error() {
         // A process that is ending has no memory any more while it still has its entry under /proc.
@@ -42,20 +88,33 @@ pub fn plan_points(loaded: &mut Loaded, points: &[RequestedPoint]) -> Result<Pla
     })?;
     let mut planned = PlannedSites::default();
     // Ordered, and one site for each address: two points may name the same.
-    let mut wanted: BTreeMap<(usize, u64), (String, Resolved, Option<String>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<(usize, u64), Wanted> = BTreeMap::new();
     for point in points {
-        for place in resolve(loaded, &point.text)? {
+        let (parsed, places) = resolve(loaded, &point.text)?;
+        for place in places {
             let address = format!("{:#x}", place.address);
             if place.indirect {
                 let detail = "an indirect function: its code only chooses which implementation calls go to; probe that one";
                 planned.refusals.push(refused(&point.text, &address, "indirect_function", detail));
                 continue;
             }
+            let handler = point.handler.clone().map_or(Handler::First, Handler::Named);
+            if matches!(parsed, Point::Return(_)) {
+                want_exits(loaded, point, &place, handler, spans, &mut wanted, &mut planned)?;
+                continue;
+            }
             // An entry and the instruction after its `endbr64` are one site.
             match analysis(loaded, place.module)?.plan(place.vaddr) {
                 Ok(plan) => {
-                    let rest = (point.text.clone(), place, point.handler.clone());
-                    wanted.entry((rest.1.module, plan.site)).or_insert(rest);
+                    let key = (place.module, plan.site);
+                    let point = point.text.clone();
+                    let new = Wanted { point, place, handler, span: Span::None, function: None, exit: None };
+                    match wanted.get_mut(&key) {
+                        // Known as the entry of a function whose calls are timed: this point's handler runs there too.
+                        Some(entry) if entry.handler == Handler::Nothing => entry.handler = new.handler,
+                        Some(_) => {}
+                        None => drop(wanted.insert(key, new)),
+                    }
                 }
                 Err(r) => {
                     planned.refusals.push(refused(&point.text, &address, r.reason.name(), &r.detail));
@@ -63,19 +122,122 @@ pub fn plan_points(loaded: &mut Loaded, points: &[RequestedPoint]) -> Result<Pla
             }
         }
     }
-    let mut claims: BTreeMap<usize, Claims> = BTreeMap::new();
-    for ((module, _), (point, place, handler)) in wanted {
-        let claims = claims.entry(module).or_default();
-        match plan_place(loaded, &memory, &point, &place, claims)? {
-            Ok((mut site, plan)) => {
-                claims.claim(&plan);
-                site.site = u32::try_from(planned.sites.len()).unwrap_or(u32::MAX);
-                planned.sites.push((site, module, plan, handler));
-            }
-            Err(refused) => planned.refusals.push(refused),
+    plan_all(loaded, &memory, wanted, &mut planned)?;
+    Ok(planned)
+}
+
+/// Adds the exits of a function, and its entry if calls are timed.
+fn want_exits(
+    loaded: &mut Loaded,
+    point: &RequestedPoint,
+    place: &Resolved,
+    handler: Handler,
+    spans: bool,
+    wanted: &mut BTreeMap<(usize, u64), Wanted>,
+    planned: &mut PlannedSites,
+) -> Result<(), Failure> {
+    let address = format!("{:#x}", place.address);
+    let name = place.symbol.clone().unwrap_or_else(|| address.clone());
+    let number = u32::try_from(planned.functions.len()).ok().filter(|n| *n < FUNCTIONS_MAX);
+    let Some(number) = number else {
+        let detail = format!("more than {FUNCTIONS_MAX} functions; use a narrower pattern");
+        planned.refusals.push(refused(&point.text, &address, "too_many", &detail));
+        return Ok(());
+    };
+    let analysis = analysis(loaded, place.module)?;
+    let planned_entry = if spans { analysis.plan(place.vaddr).map(Some) } else { Ok(None) };
+    let (entry, exits) = match planned_entry.and_then(|entry| Ok((entry, analysis.exits(place.vaddr)?))) {
+        Ok(found) => found,
+        Err(r) => {
+            planned.refusals.push(refused(&point.text, &address, r.reason.name(), &r.detail));
+            return Ok(());
+        }
+    };
+    if exits.is_empty() {
+        let detail = "the function has no exit: it never returns";
+        planned.refusals.push(refused(&point.text, &address, "no_exit", detail));
+        return Ok(());
+    }
+    planned.functions.push(name);
+    for exit in exits {
+        let mut at = place.clone();
+        at.vaddr = exit.address;
+        at.offset = exit.address.wrapping_sub(place.vaddr);
+        at.address = place.address.wrapping_add(at.offset);
+        // Also what may be an exit, or not: planning it says why it is refused.
+        let new = Wanted {
+            point: point.text.clone(),
+            place: at,
+            handler: handler.clone(),
+            span: Span::Exit,
+            function: Some(number),
+            exit: Some(exit),
+        };
+        wanted.entry((place.module, exit.address)).or_insert(new);
+    }
+    if let Some(entry) = entry {
+        let new = Wanted {
+            point: point.text.clone(),
+            place: place.clone(),
+            handler: Handler::Nothing,
+            span: Span::Entry,
+            function: Some(number),
+            exit: None,
+        };
+        let site = wanted.entry((place.module, entry.site)).or_insert(new);
+        if site.exit.is_none() {
+            (site.span, site.function) = (Span::Entry, Some(number));
         }
     }
-    Ok(planned)
+    Ok(())
+}
+
+/// Plans what is wanted, each beside the others.
+fn plan_all(
+    loaded: &mut Loaded,
+    memory: &RemoteMemory,
+    wanted: BTreeMap<(usize, u64), Wanted>,
+    planned: &mut PlannedSites,
+) -> Result<(), Failure> {
+    let mut claims: BTreeMap<usize, Claims> = BTreeMap::new();
+    let mut without_entry = BTreeSet::new();
+    // Entries first: without its entry a function's exits say nothing of its calls.
+    let (entries, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, w)| w.span == Span::Entry);
+    for ((module, _), wanted) in entries.into_iter().chain(others) {
+        if wanted.span == Span::Exit && wanted.function.is_some_and(|f| without_entry.contains(&f)) {
+            continue;
+        }
+        let claims = claims.entry(module).or_default();
+        match plan_place(loaded, memory, &wanted, claims)? {
+            Ok((mut site, plan)) => {
+                claims.claim(&plan);
+                site.function = wanted.function;
+                site.role = role(&wanted);
+                let Wanted { handler, span, .. } = wanted;
+                planned.sites.push(PlannedPlace { site, module, plan, handler, span });
+            }
+            Err(refused) => {
+                if wanted.span == Span::Entry {
+                    without_entry.extend(wanted.function);
+                }
+                planned.refusals.push(refused);
+            }
+        }
+    }
+    planned.sites.sort_by_key(|s| (s.module, s.plan.site));
+    for (index, place) in planned.sites.iter_mut().enumerate() {
+        place.site.site = u32::try_from(index).unwrap_or(u32::MAX);
+    }
+    Ok(())
+}
+
+fn role(wanted: &Wanted) -> Option<&'static str> {
+    match (wanted.span, wanted.exit.map(|e| e.kind)) {
+        (Span::Entry, _) => Some("entry"),
+        (Span::Exit, Some(ExitKind::TailJump { .. })) => Some("tail_jump"),
+        (Span::Exit, _) => Some("return"),
+        (Span::None, _) => None,
+    }
 }
 
 fn analysis(loaded: &mut Loaded, module: usize) -> Result<&Analysis, Failure> {
@@ -84,7 +246,8 @@ fn analysis(loaded: &mut Loaded, module: usize) -> Result<&Analysis, Failure> {
         .ok_or_else(|| Failure::new(FailureKind::Bug, "a point resolved to a module without code"))
 }
 
-fn resolve(loaded: &Loaded, text: &str) -> Result<Vec<Resolved>, Failure> {
+/// The point, and the places that it names: for a `return:` point the functions.
+fn resolve(loaded: &Loaded, text: &str) -> Result<(Point, Vec<Resolved>), Failure> {
     let pid = loaded.process.pid;
     let point = Point::parse(text).map_err(|e| {
         Failure::new(FailureKind::Usage, format!("{text:?} is not a point: {e}"))
@@ -94,14 +257,17 @@ fn resolve(loaded: &Loaded, text: &str) -> Result<Vec<Resolved>, Failure> {
         Failure::new(FailureKind::NothingPatched, format!("{what} are not in this version: {text}"))
             .hint(format!("probe a function or an instruction: trocar points -p {pid} '*NAME*'"))
     };
+    let function = match &point {
+        Point::Return(place) => Point::Place(place.clone()),
+        other => other.clone(),
+    };
     match point {
-        Point::Return(_) => return Err(later("return points")),
         Point::Line { .. } => return Err(later("source lines")),
         Point::Usdt { .. } => return Err(later("USDT markers")),
         Point::Import { .. } => return Err(later("import points")),
-        Point::Place(_) => {}
+        Point::Place(_) | Point::Return(_) => {}
     }
-    loaded.resolver.resolve(&point).map_err(|error| {
+    let places = loaded.resolver.resolve(&function).map_err(|error| {
         let mut failure = Failure::new(FailureKind::NothingPatched, error.to_string());
         let unread: Vec<&str> = loaded.unread.iter().map(|(name, _)| name.as_str()).collect();
         if !unread.is_empty() {
@@ -114,7 +280,8 @@ fn resolve(loaded: &Loaded, text: &str) -> Result<Vec<Resolved>, Failure> {
         failure.hint(
             error.hint().unwrap_or_else(|| format!("list what there is: trocar points -p {pid} '*NAME*'")),
         )
-    })
+    })?;
+    Ok((point, places))
 }
 
 fn refused(point: &str, address: &str, reason: &str, detail: &str) -> Refused {
@@ -127,10 +294,10 @@ type Planned = Result<(Site, SitePlan), Refused>;
 fn plan_place(
     loaded: &mut Loaded,
     memory: &RemoteMemory,
-    point: &str,
-    place: &Resolved,
+    wanted: &Wanted,
     claims: &mut Claims,
 ) -> Result<Planned, Failure> {
+    let Wanted { point, place, exit, .. } = wanted;
     let address = format!("{:#x}", place.address);
     let Some(module) = loaded.module(place.module) else {
         return Err(Failure::new(FailureKind::Bug, "a point resolved to a module that is not there"));
@@ -139,7 +306,11 @@ fn plan_place(
     let shadow_stack = loaded.process.shadow_stack;
     let analysis = analysis(loaded, place.module)?;
     let plan = loop {
-        let plan = match analysis.plan_beside(place.vaddr, claims) {
+        let plan = match exit {
+            Some(exit) => analysis.plan_exit(exit, claims),
+            None => analysis.plan_beside(place.vaddr, claims),
+        };
+        let plan = match plan {
             Ok(plan) => plan,
             Err(refusal) => return Ok(Err(refused(point, &address, refusal.reason.name(), &refusal.detail))),
         };
@@ -169,8 +340,10 @@ fn plan_place(
     let symbol = place.symbol.clone();
     let site = Site {
         site: 0,
-        point: point.to_owned(),
+        point: point.clone(),
         module: name,
+        function: None,
+        role: None,
         offset: place.offset.wrapping_add(plan.site.wrapping_sub(place.vaddr)),
         symbol,
         address: format!("{:#x}", plan.site.wrapping_add(bias)),

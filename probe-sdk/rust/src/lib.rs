@@ -44,7 +44,7 @@ pub use field::{Field, Fields, Hex64};
 pub use log::{Level, log};
 pub use map::{Counter, Hash, Hist};
 pub use param::{Int, Str};
-pub use raw::{arg, cpu, reg, ret, site, tid, time_ns};
+pub use raw::{arg, cpu, function, reg, ret, site, span_ns, tid, time_ns};
 pub use target::{read, read_bytes, read_str, read_value};
 pub use text::Text;
 pub use trocar_probe_macros::probe;

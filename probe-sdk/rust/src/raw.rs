@@ -90,6 +90,10 @@ host_calls! {
     safe fn ret() -> u64;
     /// Index of the site in this session.
     safe fn site() -> u32;
+    /// Index of the function whose entry or exit the site is; its sites share it.
+    safe fn function() -> u32;
+    /// At an exit of a function: nanoseconds since this call of it began; -1 if its beginning was not seen.
+    safe fn span_ns() -> i64;
     /// The kernel's id of the thread, zero if unknown.
     safe fn tid() -> u32;
     /// Nanoseconds of CLOCK_MONOTONIC.

@@ -86,6 +86,8 @@ pub struct Control {
     pub region: u64,
     /// Address of `__vdso_clock_gettime` in the target, zero if it has none.
     pub clock_gettime: u64,
+    /// Nanoseconds of a tick of the time-stamp counter, times 2^32.
+    pub nanoseconds_per_tick: u64,
     /// Sizes of the shared memory.
     pub layout: crate::shared::Layout,
     /// Address and length of the host's own record of the session, for who has to remove it without its host; the agent
@@ -145,11 +147,21 @@ pub struct Probe {
 pub struct Site {
     /// Address of the instruction.
     pub address: u64,
-    /// Which handler of the probe runs here.
+    /// Which handler of the probe runs here; [`NO_HANDLER`]: none, the hit only notes that a call begins.
     pub handler: u32,
     /// Bits of [`site_flags`].
     pub flags: u32,
+    /// Index of the function that the site is an entry or an exit of.
+    pub function: u32,
+    /// Keeps the layout free of holes.
+    pub reserved: u32,
 }
+
+/// The handler of a site without one.
+pub const NO_HANDLER: u32 = u32::MAX;
+
+/// Functions whose calls are told apart.
+pub const FUNCTIONS_MAX: u32 = 1 << 16;
 
 /// Bytes of a context's own heap: store, instance, tables, and the error values of traps.
 pub const CONTEXT_HEAP: u64 = 256 << 10;
@@ -173,8 +185,12 @@ pub mod site_flags {
     pub const RED_ZONE_SKIPPED: u32 = 1 << 0;
     /// The probe uses floating point here: MXCSR is set to its default for the hit and put back.
     pub const FLOATS: u32 = 1 << 1;
+    /// A call of the function begins here: the stack pointer is at its return address.
+    pub const ENTRY: u32 = 1 << 2;
+    /// A call of the function ends here: the stack pointer is at its return address.
+    pub const EXIT: u32 = 1 << 3;
 }
 
-const _: () = assert!(size_of::<Site>() == 16);
+const _: () = assert!(size_of::<Site>() == 24);
 const _: () = assert!(size_of::<Probe>() == 96);
-const _: () = assert!(size_of::<Control>() == 72 + 96 + 40 + 16 + 24 + 40 + MESSAGE_BYTES);
+const _: () = assert!(size_of::<Control>() == 72 + 96 + 40 + 16 + 24 + 40 + 8 + MESSAGE_BYTES);

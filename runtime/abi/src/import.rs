@@ -109,6 +109,15 @@ pub const IMPORTS: &[Import] = &[
         "writes an event of schema s with len payload bytes at ptr",
     ),
     import(
+        "function",
+        &[],
+        Some(I32),
+        C::Thread,
+        0,
+        0,
+        "index of the function whose entry or exit the site is; its sites share it; zero elsewhere",
+    ),
+    import(
         "hash_add",
         &[I32, I32, I32, I64],
         Some(I32),
@@ -192,6 +201,15 @@ pub const IMPORTS: &[Import] = &[
         "integer result register rax, meaningful where a function returns",
     ),
     import("site", &[], Some(I32), C::Thread, 0, 0, "index of the site in this session"),
+    import(
+        "span_ns",
+        &[],
+        Some(I64),
+        C::Time,
+        0,
+        0,
+        "at an exit of a function: nanoseconds since this call of it began; -1 if its beginning was not seen",
+    ),
     import("tid", &[], Some(I32), C::Thread, 0, 0, "kernel's id of the thread, zero if unknown"),
     import("time_ns", &[], Some(I64), C::Time, 0, 20, "nanoseconds of CLOCK_MONOTONIC"),
 ];

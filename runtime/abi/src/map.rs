@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! counter   [u64; entries]
-//! hist      [[u64; HIST_BUCKETS]; entries]            bucket 0: value 0; bucket i: 2^(i-1) <= value < 2^i
+//! hist      [[u64; hist_buckets(precision)]; entries]  precision 0: bucket 0 is value 0; bucket i: 2^(i-1) <= value < 2^i;
+//!                                                       precision p: each of these cut into 2^p equal parts
 //! hash      HashHead, then [HashEntry header + key, padded to 8; entries]   open addressing, PROBES steps
 //! ```
 
@@ -43,7 +44,9 @@ impl MapKind {
 }
 
 /// Buckets of a log2 histogram of a 64-bit value.
-pub const HIST_BUCKETS: usize = 65;
+pub const HIST_BUCKETS: usize = hist_buckets(0);
+/// Greatest precision of a histogram: buckets at most 1/64 wide.
+pub const PRECISION_MAX: u32 = 6;
 /// Most steps of a hash look-up before the table counts as full.
 pub const PROBES: u32 = 16;
 /// Longest key of a hash map in bytes.
@@ -61,7 +64,7 @@ pub struct MapSpec {
     pub kind: u32,
     /// Counters, histograms, or slots of the table (a power of two for a hash map).
     pub entries: u32,
-    /// Longest key of a hash map in bytes; zero for the other kinds.
+    /// Longest key of a hash map in bytes; of a histogram its precision; zero for a counter map.
     pub key_bytes: u32,
     /// Offset of this map's shard from the start of the context's map area, in bytes.
     pub offset: u32,
@@ -97,12 +100,18 @@ impl MapSpec {
         size_of::<HashEntry>() as u64 + crate::round_up(key_bytes as u64, 8)
     }
 
+    /// Precision of a histogram.
+    #[must_use]
+    pub const fn precision(&self) -> u32 {
+        if self.key_bytes < PRECISION_MAX { self.key_bytes } else { PRECISION_MAX }
+    }
+
     /// Bytes of a shard of this map.
     #[must_use]
     pub const fn shard_bytes(&self) -> u64 {
         match MapKind::from_u32(self.kind) {
             Some(MapKind::Counter) => self.entries as u64 * 8,
-            Some(MapKind::Hist) => self.entries as u64 * HIST_BUCKETS as u64 * 8,
+            Some(MapKind::Hist) => self.entries as u64 * hist_buckets(self.precision()) as u64 * 8,
             Some(MapKind::Hash) => {
                 size_of::<HashHead>() as u64 + self.entries as u64 * Self::hash_stride(self.key_bytes)
             }
@@ -111,18 +120,36 @@ impl MapSpec {
     }
 }
 
-/// Bucket of a value in a log2 histogram.
+/// Buckets of a histogram of 64-bit values of this precision.
 #[must_use]
-pub const fn hist_bucket(value: u64) -> usize {
-    (64 - value.leading_zeros()) as usize
+pub const fn hist_buckets(precision: u32) -> usize {
+    (65 - precision as usize) << precision
+}
+
+/// Bucket of a value: its highest bit, and the `precision` bits below. Values under 2^precision have one each.
+#[must_use]
+pub const fn hist_bucket(value: u64, precision: u32) -> usize {
+    let bits = 64 - value.leading_zeros();
+    if bits <= precision {
+        return value as usize;
+    }
+    let shift = bits - 1 - precision;
+    ((shift as usize) << precision) + (value >> shift) as usize
 }
 
 /// Lowest and highest value of a bucket.
 #[must_use]
-pub const fn hist_range(bucket: usize) -> (u64, u64) {
-    if bucket == 0 {
-        return (0, 0);
+pub const fn hist_range(bucket: usize, precision: u32) -> (u64, u64) {
+    let parts = 1usize << precision;
+    if bucket < parts {
+        return (bucket as u64, bucket as u64);
     }
-    let low = 1u64 << (bucket - 1);
-    (low, low.wrapping_mul(2).wrapping_sub(1))
+    let shift = (bucket >> precision) as u32 - 1;
+    let low = ((parts + (bucket & (parts - 1))) as u64) << shift;
+    (low, low + ((1u64 << shift) - 1))
 }
+
+const _: () = {
+    assert!(HIST_BUCKETS == 65 && hist_bucket(u64::MAX, 0) == 64 && hist_bucket(0, 0) == 0);
+    assert!(hist_bucket(u64::MAX, 4) + 1 == hist_buckets(4));
+};

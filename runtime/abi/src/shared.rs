@@ -136,6 +136,8 @@ pub struct SharedHead {
     pub trap_tid: u32,
     /// Contexts claimed by threads so far; the host refills the pool before this reaches `contexts`.
     pub claimed: u32,
+    /// Calls whose end was never seen, found when their place was used again.
+    pub abandoned: u64,
     /// Address of the control block in the target, for who finds the session without its host.
     pub control: u64,
 }

@@ -9,7 +9,7 @@ use core::fmt::Write;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
-use trocar_abi::control::{Control, MAGIC, Op, Probe, context_stride, flags};
+use trocar_abi::control::{Control, MAGIC, Op, Probe, context_stride, flags, site_flags};
 use trocar_abi::hit::{ContextHead, RED_ZONE, ThreadSlot};
 use trocar_abi::map::MapSpec;
 use trocar_abi::shared::{ContextShared, TAIL_OFFSET};
@@ -26,6 +26,7 @@ use crate::global::{
     thread_pointer,
 };
 use crate::heap::Heap;
+use crate::spans::{SPANS, Span};
 use crate::memory::Creator;
 use crate::sys;
 use crate::target::OwnProcess;
@@ -179,6 +180,11 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
     agent.contexts = contexts.as_mut_ptr();
     agent.clock_gettime = block.clock_gettime;
     agent.trap_limit = block.probe.trap_limit;
+    agent.nanoseconds_per_tick = block.nanoseconds_per_tick;
+    if sites.iter().any(|s| s.flags & site_flags::ENTRY != 0) {
+        let spans: Vec<Span> = core::iter::repeat_with(Span::default).take(SPANS).collect();
+        agent.spans = Box::leak(spans.into_boxed_slice());
+    }
     agent.loaded = Some(load(&block.probe)?);
     Ok(())
 }
@@ -264,6 +270,7 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         tls: ptr::null_mut(),
         site: 0,
         stays: true,
+        span_ns: -1,
         shared,
         stats: at(layout.context_stats(index)).cast(),
         heap: Heap::new(heap_start as usize, heap_end as usize),

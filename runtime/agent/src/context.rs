@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) site: u32,
     /// This hit must not leave its stack, even after a trap: it enters wasm by wasmtime's own entry.
     pub(crate) stays: bool,
+    /// Of the running hit at an exit: nanoseconds since its call began, else -1.
+    pub(crate) span_ns: i64,
     pub(crate) shared: *mut ContextShared,
     pub(crate) stats: *mut SiteStats,
     pub(crate) heap: Heap,

@@ -8,7 +8,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-use trocar_abi::control::{Site, flags, site_flags};
+use trocar_abi::control::{NO_HANDLER, Site, flags, site_flags};
 use trocar_abi::hit::{HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
 use trocar_abi::loss::Loss;
 use trocar_abi::shared::{OWNER_DIED, ProbeState, SharedHead, SiteStats, TIMED_EVERY, TrapCode};
@@ -16,6 +16,7 @@ use trocar_sandbox::{Hit, Instance, Outcome};
 
 use crate::context::{Context, claim, find, identify};
 use crate::global::{agent, thread_pointer};
+use crate::spans;
 
 /// Answer of [`enter`], in rax and rdx: what the entry code does next.
 #[repr(C)]
@@ -188,7 +189,11 @@ unsafe fn serve(ctx: &mut Context, frame: *mut HitFrame, site: usize, facts: &Si
         site: site as u32,
         tid,
     };
+    if facts.flags & (site_flags::ENTRY | site_flags::EXIT) != 0 {
+        span(ctx, stack_pointer(frame, facts), facts);
+    }
     let outcome = match ctx.instance.as_mut() {
+        _ if facts.handler == NO_HANDLER => Some(Outcome::Executed),
         Some(instance) if stays || facts.flags & site_flags::FLOATS != 0 => {
             // SAFETY: as below.
             unsafe { seldom(instance, facts, stays, hit()) }
@@ -208,6 +213,22 @@ unsafe fn serve(ctx: &mut Context, frame: *mut HitFrame, site: usize, facts: &Si
         took(stats, ticks().wrapping_sub(started));
     }
     outcome.is_none()
+}
+
+/// A call of the function ends here, or begins; at a place that is both (a function of a single jump) first the one, then
+/// the other.
+fn span(ctx: &mut Context, return_address_at: u64, facts: &Site) {
+    let (agent, now) = (agent(), ticks());
+    ctx.span_ns = -1;
+    if facts.flags & site_flags::EXIT != 0
+        && let Some(ticks) = spans::leave(agent.spans, return_address_at, facts.function, now)
+    {
+        let nanoseconds = u128::from(ticks) * u128::from(agent.nanoseconds_per_tick) >> 32;
+        ctx.span_ns = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
+    }
+    if facts.flags & site_flags::ENTRY != 0 && !spans::enter(agent.spans, return_address_at, facts.function, now) {
+        agent.counter(offset_of!(SharedHead, abandoned)).fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A hit that uses floats, or must stay on its stack.

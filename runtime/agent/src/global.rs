@@ -10,6 +10,7 @@ use trocar_sandbox::Loaded;
 
 use crate::context::Context;
 use crate::heap::Heap;
+use crate::spans::Span;
 
 /// What every hit reads. Filled by `boot::init` before any gate opens, constant after it.
 pub(crate) struct Agent {
@@ -25,6 +26,9 @@ pub(crate) struct Agent {
     pub(crate) trap_limit: u32,
     pub(crate) gates: &'static [u64],
     pub(crate) loaded: Option<Loaded>,
+    /// Empty unless some site begins a call.
+    pub(crate) spans: &'static [Span],
+    pub(crate) nanoseconds_per_tick: u64,
 }
 
 /// A cell for [`Agent`].
@@ -48,6 +52,8 @@ static AGENT: AgentCell = AgentCell(UnsafeCell::new(Agent {
     trap_limit: 0,
     gates: &[],
     loaded: None,
+    spans: &[],
+    nanoseconds_per_tick: 0,
 }));
 
 /// Contexts that exist and may be claimed; grows when the host refills the pool.

@@ -19,5 +19,6 @@ mod mem;
 mod memory;
 mod panic;
 mod platform;
+mod spans;
 mod sys;
 mod target;

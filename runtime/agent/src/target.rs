@@ -6,6 +6,7 @@ use trocar_abi::control::flags;
 use trocar_abi::import::errno::{EFAULT, EPERM};
 use trocar_sandbox::Target;
 
+use crate::context::current;
 use crate::global::agent;
 use crate::sys;
 
@@ -38,6 +39,17 @@ impl Target for OwnProcess {
         }
         let [seconds, nanoseconds] = time;
         (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanoseconds as u64)
+    }
+
+    fn span_ns(&self) -> i64 {
+        // SAFETY: the context of this thread, which is inside a hit: only this thread uses it.
+        current().map_or(-1, |context| unsafe { (*context).span_ns })
+    }
+
+    fn function(&self) -> u32 {
+        // SAFETY: as above.
+        let site = current().map(|context| unsafe { (*context).site });
+        site.and_then(|site| agent().sites.get(site as usize)).map_or(0, |facts| facts.function)
     }
 
     fn cpu(&self) -> u32 {

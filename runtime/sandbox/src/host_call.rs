@@ -81,6 +81,8 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
         })?
         .func_wrap(MODULE, "site", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.site()) })?
         .func_wrap(MODULE, "tid", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.tid()) })?
+        .func_wrap(MODULE, "function", |c: Probe<'_>| -> u32 { c.data().target.function() })?
+        .func_wrap(MODULE, "span_ns", |c: Probe<'_>| -> i64 { c.data().target.span_ns() })?
         .func_wrap(MODULE, "cpu", |c: Probe<'_>| -> u32 { c.data().target.cpu() })?
         .func_wrap(MODULE, "time_ns", |mut c: Probe<'_>| -> Result<u64> {
             charge(&mut c, const { price("time_ns") }, 0)?;

@@ -30,6 +30,10 @@ pub trait Target: Send + Sync {
     fn time_ns(&self) -> u64;
     /// Number of the processor.
     fn cpu(&self) -> u32;
+    /// Nanoseconds since the call began whose exit the running hit is at, -1 if that was not seen or it is no exit.
+    fn span_ns(&self) -> i64;
+    /// Index of the function that the running hit's site belongs to.
+    fn function(&self) -> u32;
 }
 
 /// What one context gives to its instance.

@@ -7,7 +7,7 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use trocar_abi::import::errno::ENOSPC;
-use trocar_abi::map::{HashEntry, HashHead, MapKind, MapSpec, PROBES, hist_bucket};
+use trocar_abi::map::{HashEntry, HashHead, MapKind, MapSpec, PROBES, hist_bucket, hist_buckets};
 
 use crate::hash::hash;
 
@@ -68,11 +68,12 @@ impl Maps {
         (entry < spec.entries).then(|| Self::add(self.word(spec, u64::from(entry) * 8), n))
     }
 
-    /// Adds a value to log2 histogram `entry`. `None` if there is no such histogram.
+    /// Adds a value to histogram `entry`. `None` if there is no such histogram.
     #[must_use]
     pub fn hist_add(&self, map: u32, entry: u32, value: u64) -> Option<()> {
         let spec = self.spec(map, MapKind::Hist)?;
-        let bucket = u64::from(entry) * trocar_abi::map::HIST_BUCKETS as u64 + hist_bucket(value) as u64;
+        let precision = spec.precision();
+        let bucket = u64::from(entry) * hist_buckets(precision) as u64 + hist_bucket(value, precision) as u64;
         (entry < spec.entries).then(|| Self::add(self.word(spec, bucket * 8), 1))
     }
 

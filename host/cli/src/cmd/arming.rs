@@ -71,6 +71,8 @@ pub(crate) struct Wanted {
     pub(crate) points: Vec<RequestedPoint>,
     /// Parameters.
     pub(crate) sets: Vec<(String, String)>,
+    /// Functions that the probe can tell apart, if that matters to it.
+    pub(crate) functions_max: Option<u32>,
 }
 
 impl Arming {
@@ -90,6 +92,9 @@ impl Arming {
                 reap(pid, out)?;
             }
             let one = Prepared::new(&self.request(pid, wanted)).map_err(|failure| with_pid(failure, pid))?;
+            if let Some(most) = wanted.functions_max.filter(|most| one.functions() > *most as usize) {
+                return Err(with_pid(super::time::too_many(one.functions(), most), pid).into());
+            }
             prepared.push((pid, one));
         }
         if self.dry_run {

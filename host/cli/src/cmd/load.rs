@@ -51,7 +51,7 @@ impl Load {
         let handlers = manifest.map(|m| m.handlers.into_iter().map(|h| h.name).collect::<Vec<_>>());
         let handlers = handlers.unwrap_or_else(|| vec![trocar_abi::import::DEFAULT_HANDLER.to_owned()]);
         let points = self.at.iter().map(|text| point(text, &handlers)).collect();
-        self.arming.run(&Wanted { probe, points, sets }, out)
+        self.arming.run(&Wanted { probe, points, sets, functions_max: None }, out)
     }
 }
 

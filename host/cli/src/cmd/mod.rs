@@ -14,3 +14,4 @@ pub(crate) mod points;
 pub(crate) mod probes;
 pub(crate) mod ps;
 pub(crate) mod test;
+pub(crate) mod time;

@@ -138,7 +138,7 @@ impl Points {
         out.progress("planning");
         let points: Vec<RequestedPoint> =
             self.patterns.iter().map(|text| RequestedPoint { text: text.clone(), handler: None }).collect();
-        let planned = plan_points(loaded, &points)?;
+        let planned = plan_points(loaded, &points, false)?;
         let mut grid = Grid::new(&[
             ("ADDRESS", Align::Right),
             ("MODULE", Align::Left),
@@ -147,7 +147,7 @@ impl Points {
         ]);
         let cell = |text: &str| Line::new().with(Tone::Plain, text);
         let (mut rungs, mut reasons) = (BTreeMap::new(), BTreeMap::new());
-        for (site, ..) in &planned.sites {
+        for site in planned.sites.iter().map(|place| &place.site) {
             *rungs.entry(site.rung.as_str()).or_default() += 1;
             let (module, symbol, offset) = (site.module.as_str(), site.symbol.as_deref(), site.offset);
             let (point, address, rung) =

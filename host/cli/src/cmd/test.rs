@@ -302,6 +302,6 @@ fn row(row: NamedRow) -> Row {
         NamedRow::Keyed { key, value: sum } => {
             Row::Keyed { key: key.into_iter().map(|(name, v)| (name, value(v))).collect(), value: sum }
         }
-        NamedRow::Bucket { entry, lo, hi, count } => Row::Bucket { entry, lo, hi, count },
+        NamedRow::Bucket { entry, lo, hi, count } => Row::Bucket { entry, name: None, lo, hi, count },
     }
 }

@@ -46,6 +46,14 @@ impl Target for Memory {
     fn cpu(&self) -> u32 {
         0
     }
+
+    fn span_ns(&self) -> i64 {
+        1234
+    }
+
+    fn function(&self) -> u32 {
+        5
+    }
 }
 
 /// A verified module, ready for hits.

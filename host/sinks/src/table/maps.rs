@@ -48,7 +48,7 @@ fn keyed(row: &Row) -> Option<(&Key, i64)> {
 
 fn bucket(row: &Row) -> Option<(Option<u32>, u64, u64, u64)> {
     match row {
-        Row::Bucket { entry, lo, hi, count } => Some((*entry, *lo, *hi, *count)),
+        Row::Bucket { entry, lo, hi, count, .. } => Some((*entry, *lo, *hi, *count)),
         Row::Keyed { .. } => None,
     }
 }
@@ -97,19 +97,30 @@ fn histogram(map: &MapRows, entry: Option<u32>) -> Vec<Line> {
         .map(|(_, lo, hi, n)| (lo, hi, n))
         .collect();
     buckets.sort_unstable();
-    let log2 = buckets.iter().all(|(lo, hi, _)| hist_range(hist_bucket(*lo)) == (*lo, *hi));
+    let fine = buckets.clone();
+    // Shown by powers of two, however fine they are counted.
+    let within = |lo: u64, hi: u64| hist_bucket(lo, 0) == hist_bucket(hi, 0);
+    let log2 = buckets.iter().all(|(lo, hi, _)| within(*lo, *hi));
     if let (true, Some((low, _, _)), Some((high, _, _))) = (log2, buckets.first(), buckets.last()) {
-        buckets = (hist_bucket(*low)..=hist_bucket(*high))
+        buckets = (hist_bucket(*low, 0)..=hist_bucket(*high, 0))
             .map(|index| {
-                let (lo, hi) = hist_range(index);
-                let n = buckets.iter().filter(|b| b.0 == lo).fold(0u64, |sum, b| sum.saturating_add(b.2));
-                (lo, hi, n)
+                let (lo, hi) = hist_range(index, 0);
+                let inside = buckets.iter().filter(|b| (lo..=hi).contains(&b.0));
+                (lo, hi, inside.fold(0u64, |sum, b| sum.saturating_add(b.2)))
             })
             .collect();
     }
     let total = buckets.iter().map(|b| u128::from(b.2)).sum::<u128>();
     let most = buckets.iter().map(|b| b.2).max().unwrap_or(0);
-    let entry = entry.map_or_else(String::new, |entry| format!("[{entry}]"));
+    let name = map.rows.iter().find_map(|row| match row {
+        Row::Bucket { entry: of, name, .. } if *of == entry => name.clone(),
+        _ => None,
+    });
+    let entry = match (name, entry) {
+        (Some(name), _) => format!("[{name}]"),
+        (None, Some(entry)) => format!("[{entry}]"),
+        (None, None) => String::new(),
+    };
     let mut out = vec![heading(map, &entry, &format!("{total} value{}", if total == 1 { "" } else { "s" }))];
     let mut grid = Grid::new(&[("FROM", Align::Right), ("TO", Align::Right), ("COUNT", Align::Right)]);
     for (lo, hi, n) in &buckets {
@@ -119,15 +130,19 @@ fn histogram(map: &MapRows, entry: Option<u32>) -> Vec<Line> {
     }
     out.extend(grid.lines());
     let at_most = |share: u128| {
-        let wanted = (total * share).div_ceil(100);
+        let wanted = (total * share).div_ceil(1000);
         let mut seen = 0u128;
-        buckets.iter().find_map(|(_, hi, n)| {
+        fine.iter().find_map(|(_, hi, n)| {
             seen += u128::from(*n);
             (seen >= wanted).then_some(*hi)
         })
     };
-    if let (Some(half), Some(most)) = (at_most(50), at_most(99)) {
-        let text = format!("half are at most {half}, 99 % at most {most}");
+    if let (Some(half), Some(p90), Some(p99), Some(p999), Some(all)) =
+        (at_most(500), at_most(900), at_most(990), at_most(999), at_most(1000))
+    {
+        let text = format!(
+            "half are at most {half}, 90 % at most {p90}, 99 % at most {p99}, 99.9 % at most {p999}, all at most {all}"
+        );
         out.push(Line::new().with(Tone::Faint, &text));
     }
     out

@@ -183,7 +183,7 @@ fn a_long_table_is_cut_and_says_what_is_missing() {
 
 #[test]
 fn a_histogram_shows_its_ranges_and_the_gaps_between() {
-    let bucket = |lo, hi, count| Row::Bucket { entry: None, lo, hi, count };
+    let bucket = |lo, hi, count| Row::Bucket { entry: None, name: None, lo, hi, count };
     let rows = vec![bucket(512, 1023, 90), bucket(4096, 8191, 9), bucket(0, 0, 0), bucket(16384, 32767, 1)];
     let rows = rows.into_iter().filter(|row| !matches!(row, Row::Bucket { count: 0, .. })).collect();
     assert_eq!(
@@ -205,7 +205,7 @@ half are at most 1023, 99 % at most 8191
 
 #[test]
 fn histograms_of_several_entries_and_odd_buckets_are_drawn_too() {
-    let bucket = |entry, lo, hi, count| Row::Bucket { entry: Some(entry), lo, hi, count };
+    let bucket = |entry, lo, hi, count| Row::Bucket { entry: Some(entry), name: None, lo, hi, count };
     let rows = vec![bucket(3, u64::MAX / 2 + 1, u64::MAX, 1), bucket(0, 5, 9, u64::MAX), bucket(0, 0, 2, 1)];
     let text = shown(&[replies::map("sizes", "hist", rows, 0)]);
     assert!(text.contains("sizes[0] (hist, 18446744073709551616 values)"), "{text}");

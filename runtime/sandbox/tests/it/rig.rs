@@ -82,6 +82,14 @@ impl Target for Fake {
     fn cpu(&self) -> u32 {
         PROCESSOR
     }
+
+    fn span_ns(&self) -> i64 {
+        1234
+    }
+
+    fn function(&self) -> u32 {
+        5
+    }
 }
 
 /// What a test sets before its instance is made.
