@@ -9,6 +9,7 @@
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
 //! ends        target killed, target execs, host killed
 //! quarantine  probes that loop, trap, recurse, grow
+//! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
 //! verbs       ps, points, check, doctor, new and build, demo
 //! ```
@@ -26,4 +27,5 @@ mod probe;
 mod quarantine;
 mod redis;
 mod refusal;
+mod time;
 mod verbs;
