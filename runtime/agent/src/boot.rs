@@ -257,9 +257,8 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let head = ContextHead { index, spare_top, stale: 1, ..ContextHead::default() };
     let empty = Context {
         head,
-        recover: 0,
+        recover: NonNull::dangling(),
         tls: ptr::null_mut(),
-        site: 0,
         stays: true,
         shared,
         stats: at(layout.context_stats(index)).cast(),
