@@ -26,8 +26,8 @@ use crate::global::{
     thread_pointer,
 };
 use crate::heap::Heap;
-use crate::spans::{SPANS, Span};
 use crate::memory::Creator;
+use crate::spans::{SPANS, Span};
 use crate::sys;
 use crate::target::OwnProcess;
 
@@ -266,9 +266,8 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let head = ContextHead { index, spare_top, stale: 1, ..ContextHead::default() };
     let empty = Context {
         head,
-        recover: 0,
+        recover: NonNull::dangling(),
         tls: ptr::null_mut(),
-        site: 0,
         stays: true,
         span_ns: -1,
         shared,

@@ -1,10 +1,11 @@
 //! Contexts: what one thread needs to run probes. And the table that finds a thread's context.
 
 use core::mem::offset_of;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use trocar_abi::control::flags;
-use trocar_abi::hit::{ContextHead, ThreadSlot, first_slot};
+use trocar_abi::hit::{ContextHead, HitFrame, ThreadSlot, first_slot};
 use trocar_abi::shared::{ContextShared, SharedHead, SiteStats};
 use trocar_sandbox::Instance;
 
@@ -19,12 +20,10 @@ use crate::sys;
 #[repr(C)]
 pub(crate) struct Context {
     pub(crate) head: ContextHead,
-    /// Where a panic in this hit goes: its frame, from which the entry code restores everything.
-    pub(crate) recover: u64,
+    /// The frame of the hit that is inside. A panic in it goes there: the entry code restores everything from it.
+    pub(crate) recover: NonNull<HitFrame>,
     /// wasmtime's thread-local slot.
     pub(crate) tls: *mut u8,
-    /// Index of the site of the hit that is inside.
-    pub(crate) site: u32,
     /// This hit must not leave its stack, even after a trap: it enters wasm by wasmtime's own entry.
     pub(crate) stays: bool,
     /// Of the running hit at an exit: nanoseconds since its call began, else -1.

@@ -39,10 +39,10 @@ const OVER: Entered = Entered { next: DONE, context: core::ptr::null_mut() };
 ///
 /// # Safety
 /// Called by `hit_entry` alone, with the frame that it pushed.
-pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
+pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
     let agent = agent();
     // SAFETY: the frame that the entry code has just pushed.
-    let site = unsafe { (*frame).site } as usize;
+    let site = unsafe { (*frame.as_ptr()).site } as usize;
     let Some(facts) = agent.sites.get(site) else { return OVER };
     if agent.head_word(offset_of!(SharedHead, host)).load(Ordering::Relaxed) & OWNER_DIED != 0 {
         return lose_slowly(site, Loss::HostGone);
@@ -51,7 +51,7 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
         return lose_slowly(site, Loss::Suspended);
     }
     let tp = thread_pointer();
-    let Some(context) = find(tp).or_else(|| claim(tp, stack_pointer(frame, facts))) else {
+    let Some(context) = find(tp).or_else(|| claim(tp, stack_pointer(frame.as_ptr(), facts.flags))) else {
         return lose_slowly(site, Loss::NoContext);
     };
     // SAFETY: `find` and `claim` give contexts of the agent.
@@ -61,14 +61,14 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
     // SAFETY: INVARIANT (inside): we have just entered it.
     let ctx = unsafe { &mut *context };
     // From here on a panic ends this hit.
-    ctx.recover = frame as u64;
+    ctx.recover = frame;
     if ctx.head.stale != 0 {
         // SAFETY: as above.
         unsafe { identify(context) };
     }
     // The host may write the stack's range meanwhile, a word at a time: both ends zero until known, and low is written
     // before high.
-    let below = frame as u64;
+    let below = frame.as_ptr() as u64;
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
     let on_alternate = below >= ctx.head.alternate_low && below < ctx.head.alternate_high;
     if !on_alternate
@@ -77,7 +77,7 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
     {
         // The usual case.
         // SAFETY: entered above, and on a stack with room; settling may leave this stack.
-        if unsafe { serve(ctx, frame, site, facts, false) } {
+        if unsafe { serve(context, site, facts, false) } {
             return Entered { next: SETTLE, context };
         }
         // SAFETY: we are inside, and leave.
@@ -85,7 +85,7 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
         return OVER;
     }
     // SAFETY: as above.
-    unsafe { enter_elsewhere(ctx, frame, site, on_alternate) }
+    unsafe { enter_elsewhere(ctx, site, on_alternate) }
 }
 
 /// A hit that may have to switch stacks, or must not.
@@ -93,16 +93,11 @@ pub(crate) unsafe extern "C" fn enter(frame: *mut HitFrame) -> Entered {
 /// # Safety
 /// As [`enter`], which has entered the context.
 #[cold]
-unsafe fn enter_elsewhere(
-    ctx: &mut Context,
-    frame: *mut HitFrame,
-    site: usize,
-    on_alternate: bool,
-) -> Entered {
+unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) -> Entered {
     let agent = agent();
-    let below = frame as u64;
+    let below = ctx.recover.as_ptr() as u64;
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
-    let here = frame as u64 & !63;
+    let here = below & !63;
     let stack = if on_alternate {
         if fits(ctx.head.alternate_low, ctx.head.alternate_high) {
             Ok(here)
@@ -133,8 +128,8 @@ unsafe fn enter_elsewhere(
 }
 
 /// The stack pointer at the site.
-fn stack_pointer(frame: *const HitFrame, facts: &Site) -> u64 {
-    let skipped = if facts.flags & site_flags::RED_ZONE_SKIPPED != 0 { RED_ZONE } else { 0 };
+fn stack_pointer(frame: *const HitFrame, of_site: u32) -> u64 {
+    let skipped = if of_site & site_flags::RED_ZONE_SKIPPED != 0 { RED_ZONE } else { 0 };
     frame as u64 + HIT_FRAME + skipped
 }
 
@@ -151,67 +146,56 @@ fn lose_slowly(site: usize, loss: Loss) -> Entered {
 /// The rest of a hit, on the stack that [`enter`] chose. True if [`settle`] must end it.
 ///
 /// # Safety
-/// Called by `hit_entry` alone, with the context that `enter` entered and the frame that it was given.
-pub(crate) unsafe extern "C" fn run(context: *mut Context, frame: *mut HitFrame) -> bool {
+/// Called by `hit_entry` alone, with the context that `enter` entered.
+pub(crate) unsafe extern "C" fn run(context: *mut Context) -> bool {
     // SAFETY: INVARIANT (inside).
     let ctx = unsafe { &mut *context };
     // SAFETY: the frame stays on the thread's stack until the entry code pops it.
-    let site = unsafe { (*frame).site } as usize;
+    let site = unsafe { (*ctx.recover.as_ptr()).site } as usize;
     let Some(facts) = agent().sites.get(site) else { return false };
     let stays = ctx.stays;
-    // SAFETY: as this function's own contract.
-    unsafe { serve(ctx, frame, site, facts, stays) }
-    // The entry code leaves the context, when it is off the spare stack.
+    // SAFETY: as this function's own contract. The entry code leaves the context, when it is off the spare stack.
+    unsafe { serve(context, site, facts, stays) }
 }
 
 /// Runs the probe and accounts for it. True if it trapped in the parked activation: then [`settle`] ends the hit.
 ///
+/// What a hit costs is its stores, one a cycle, which the next exchange waits for. So nothing is kept over the probe's
+/// run that would have to be saved for it: `account` finds the frame in the context again.
+///
 /// # Safety
-/// The caller is inside the context and on a stack with room; `frame` is the hit's, and so are `site` and `facts`.
-/// After a trap that stack may be left, unless the hit `stays`.
+/// The caller is inside the context and on a stack with room; the context's frame is the hit's, and so are `site` and
+/// `facts`. After a trap that stack may be left, unless the hit `stays`.
 #[inline(always)]
-unsafe fn serve(ctx: &mut Context, frame: *mut HitFrame, site: usize, facts: &Site, stays: bool) -> bool {
+unsafe fn serve(context: *mut Context, site: usize, facts: &Site, stays: bool) -> bool {
+    // SAFETY: INVARIANT (inside).
+    let ctx = unsafe { &mut *context };
     // SAFETY: this context's counters: one for each site, and `site` is below their number.
     let stats = unsafe { ctx.stats.add(site) };
     // SAFETY: as above; INVARIANT (inside): nobody else writes them.
     let stats = unsafe { &mut *stats };
-    let timed = stats.hits % TIMED_EVERY == TIMED_EVERY - 1;
-    let started = if timed { ticks() } else { 0 };
     // Counted before the probe runs: a hit that never comes back (`siglongjmp` out of a handler) has come all the same.
     stats.hits += 1;
-    ctx.site = site as u32;
-    let tid = ctx.head.tid;
-    // Made where it is stored, not here: a copy would be read back wider than it was written, and wait for that.
-    let hit = || Hit {
-        frame: NonNull::new(frame).unwrap_or(NonNull::dangling()),
-        rsp: stack_pointer(frame, facts),
-        rip: facts.address,
-        site: site as u32,
-        tid,
-    };
     if facts.flags & (site_flags::ENTRY | site_flags::EXIT) != 0 {
-        span(ctx, stack_pointer(frame, facts), facts);
-    }
-    let outcome = match ctx.instance.as_mut() {
-        _ if facts.handler == NO_HANDLER => Some(Outcome::Executed),
-        Some(instance) if stays || facts.flags & site_flags::FLOATS != 0 => {
+        span(ctx, stack_pointer(ctx.recover.as_ptr(), facts.flags), facts);
+        if facts.handler == NO_HANDLER {
             // SAFETY: as below.
-            unsafe { seldom(instance, facts, stays, hit()) }
+            unsafe { account(context, Some(Outcome::Executed)) };
+            return false;
         }
+    }
+    if stays || facts.flags & site_flags::FLOATS != 0 || stats.hits % TIMED_EVERY == 0 {
+        // SAFETY: as here.
+        return unsafe { serve_seldom(context, site, facts, stays) };
+    }
+    let hit = || hit(ctx.recover, ctx.head.tid, site, facts);
+    let outcome = match ctx.instance.as_mut() {
         // SAFETY: `boot` parked it or it knows that it is not; the slot is in the context; `settle` comes after `None`.
         Some(instance) => unsafe { instance.hit_parked(facts.handler, hit) },
         None => Some(Outcome::Trapped(TrapCode::Other)),
     };
-    match outcome {
-        Some(Outcome::Executed) => stats.executed += 1,
-        Some(Outcome::ConditionFalse) => stats.condition_false += 1,
-        Some(Outcome::RingFull) => lose(stats, Loss::RingFull),
-        Some(Outcome::Trapped(code)) => trapped(stats, code, site as u32, tid),
-        None => {}
-    }
-    if timed {
-        took(stats, ticks().wrapping_sub(started));
-    }
+    // SAFETY: as here.
+    unsafe { account(context, outcome) };
     outcome.is_none()
 }
 
@@ -226,37 +210,100 @@ fn span(ctx: &mut Context, return_address_at: u64, facts: &Site) {
         let nanoseconds = u128::from(ticks) * u128::from(agent.nanoseconds_per_tick) >> 32;
         ctx.span_ns = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
     }
-    if facts.flags & site_flags::ENTRY != 0 && !spans::enter(agent.spans, return_address_at, facts.function, now) {
+    if facts.flags & site_flags::ENTRY != 0
+        && !spans::enter(agent.spans, return_address_at, facts.function, now)
+    {
         agent.counter(offset_of!(SharedHead, abandoned)).fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A hit that uses floats, or must stay on its stack.
+/// The same for a hit that uses floats, must stay on its stack, or is timed.
 ///
 /// # Safety
-/// As `Instance::hit_parked`.
+/// As [`serve`], which has counted the hit.
 #[cold]
-unsafe fn seldom(instance: &mut Instance, facts: &Site, stays: bool, hit: Hit) -> Option<Outcome> {
+unsafe fn serve_seldom(context: *mut Context, site: usize, facts: &Site, stays: bool) -> bool {
+    // SAFETY: INVARIANT (inside).
+    let ctx = unsafe { &mut *context };
+    let hit = hit(ctx.recover, ctx.head.tid, site, facts);
     let go = |instance: &mut Instance| {
         if stays {
             Some(instance.hit(facts.handler, hit))
         } else {
-            // SAFETY: the caller's contract.
+            // SAFETY: as in `serve`.
             unsafe { instance.hit_parked(facts.handler, || hit) }
         }
     };
-    if facts.flags & site_flags::FLOATS != 0 { with_default_mxcsr(|| go(instance)) } else { go(instance) }
+    let started = ticks();
+    let outcome = match ctx.instance.as_mut() {
+        Some(instance) if facts.flags & site_flags::FLOATS != 0 => with_default_mxcsr(|| go(instance)),
+        Some(instance) => go(instance),
+        None => Some(Outcome::Trapped(TrapCode::Other)),
+    };
+    let spent = ticks().wrapping_sub(started);
+    // SAFETY: as here.
+    unsafe { account(context, outcome) };
+    // SAFETY: as in `serve`.
+    let stats = unsafe { ctx.stats.add(site) };
+    // SAFETY: as in `serve`.
+    let stats = unsafe { &mut *stats };
+    if stats.hits % TIMED_EVERY == 0 {
+        let least = match stats.timed >> 32 {
+            0 => u64::from(u32::MAX),
+            n => n,
+        };
+        stats.ticks = stats.ticks.wrapping_add(spent);
+        stats.timed =
+            least.min(spent).max(1) << 32 | (stats.timed & 0xffff_ffff).wrapping_add(1) & 0xffff_ffff;
+    }
+    outcome.is_none()
 }
 
-/// Notes what a timed hit took.
+/// What the probe is told of a hit. Made where it is stored: a copy would be read back wider than it was written, and
+/// wait for that.
+#[inline(always)]
+fn hit(frame: NonNull<HitFrame>, tid: u32, site: usize, facts: &Site) -> Hit {
+    Hit { frame, rsp: stack_pointer(frame.as_ptr(), facts.flags), rip: facts.address, site: site as u32, tid }
+}
+
+/// Accounts for the hit that is inside, unless it is to be settled.
+///
+/// # Safety
+/// As [`serve`].
+#[inline(always)]
+unsafe fn account(context: *mut Context, outcome: Option<Outcome>) {
+    // SAFETY: the context of the hit.
+    let frame = unsafe { &raw const (*context).recover };
+    // SAFETY: as above; read again rather than kept, which volatile makes sure of.
+    let frame = unsafe { frame.read_volatile() };
+    // SAFETY: the frame stays on the thread's stack until the entry code pops it.
+    let site = unsafe { (*frame.as_ptr()).site };
+    // SAFETY: INVARIANT (inside).
+    let all = unsafe { (*context).stats };
+    // SAFETY: as in `serve`.
+    let stats = unsafe { all.add(site as usize) };
+    // SAFETY: as in `serve`.
+    let stats = unsafe { &mut *stats };
+    // The usual ends first, without a table of jumps.
+    if outcome == Some(Outcome::Executed) {
+        stats.executed += 1;
+    } else if outcome == Some(Outcome::ConditionFalse) {
+        stats.condition_false += 1;
+    } else if let Some(outcome) = outcome {
+        // SAFETY: as above.
+        let tid = unsafe { (*context).head.tid };
+        lost(stats, outcome, site as u32, tid);
+    }
+}
+
+/// Accounts for a hit that ended in another way, and knows how.
 #[cold]
-fn took(stats: &mut SiteStats, spent: u64) {
-    let least = match stats.timed >> 32 {
-        0 => u64::from(u32::MAX),
-        n => n,
-    };
-    stats.ticks = stats.ticks.wrapping_add(spent);
-    stats.timed = least.min(spent).max(1) << 32 | (stats.timed & 0xffff_ffff).wrapping_add(1) & 0xffff_ffff;
+fn lost(stats: &mut SiteStats, outcome: Outcome, site: u32, tid: u32) {
+    match outcome {
+        Outcome::Executed | Outcome::ConditionFalse => {}
+        Outcome::RingFull => lose(stats, Loss::RingFull),
+        Outcome::Trapped(code) => trapped(stats, code, site, tid),
+    }
 }
 
 /// Last part of a hit that trapped in the parked activation, on the stack that it came on: its own frames are gone.
@@ -279,8 +326,10 @@ pub(crate) unsafe extern "C" fn settle(context: *mut Context) {
 /// `context` is the context that is being settled.
 pub(crate) unsafe extern "C" fn after_trap(context: *mut c_void, code: TrapCode) {
     let context: *mut Context = context.cast();
-    // SAFETY: the caller's contract; `serve` wrote the site of the hit.
-    let site = unsafe { (*context).site };
+    // SAFETY: the caller's contract: the context of the hit.
+    let frame = unsafe { (*context).recover };
+    // SAFETY: the frame stays on the thread's stack until the entry code pops it.
+    let site = unsafe { (*frame.as_ptr()).site } as u32;
     // SAFETY: as above.
     let tid = unsafe { (*context).head.tid };
     // SAFETY: as above.

@@ -78,7 +78,6 @@ core::arch::global_asm!(
     // The rest on another stack, whose top is in rax; or on this one.
     "mov rsp, rax",
     "mov rdi, rdx",
-    "mov rsi, rbx",
     "call {run}",
     "test al, al",
     "jz 7f",

@@ -44,7 +44,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
                     "mov rsp, rcx",
                     "jmp recover_hit",
                     in("rax") context,
-                    in("rcx") frame,
+                    in("rcx") frame.as_ptr(),
                     options(noreturn)
                 )
             }

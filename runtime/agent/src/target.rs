@@ -2,11 +2,11 @@
 
 use core::arch::asm;
 
-use trocar_abi::control::flags;
+use trocar_abi::control::{Site, flags, site_flags};
 use trocar_abi::import::errno::{EFAULT, EPERM};
 use trocar_sandbox::Target;
 
-use crate::context::current;
+use crate::context::{Context, current};
 use crate::global::agent;
 use crate::sys;
 
@@ -42,14 +42,15 @@ impl Target for OwnProcess {
     }
 
     fn span_ns(&self) -> i64 {
-        // SAFETY: the context of this thread, which is inside a hit: only this thread uses it.
-        current().map_or(-1, |context| unsafe { (*context).span_ns })
+        match running() {
+            // SAFETY: the context of this thread, which is inside a hit: only this thread uses it.
+            Some((context, site)) if site.flags & site_flags::EXIT != 0 => unsafe { (*context).span_ns },
+            _ => -1,
+        }
     }
 
     fn function(&self) -> u32 {
-        // SAFETY: as above.
-        let site = current().map(|context| unsafe { (*context).site });
-        site.and_then(|site| agent().sites.get(site as usize)).map_or(0, |facts| facts.function)
+        running().map_or(0, |(_, site)| site.function)
     }
 
     fn cpu(&self) -> u32 {
@@ -58,4 +59,15 @@ impl Target for OwnProcess {
         unsafe { asm!("lsl {0:e}, {1:e}", out(reg) value, in(reg) CPU_SEGMENT, options(nostack, nomem)) };
         value & 0xfff
     }
+}
+
+/// This thread's context and the site of the hit that runs in it; `None` while nothing is hit, as when a module starts.
+fn running() -> Option<(*mut Context, &'static Site)> {
+    let context = current()?;
+    // SAFETY: the context of this thread.
+    let frame = unsafe { (*context).recover };
+    // SAFETY: host calls are made in a hit, whose frame the entry code keeps; on the helper, which starts modules, there
+    // is no context.
+    let site = unsafe { (*frame.as_ptr()).site };
+    Some((context, agent().sites.get(usize::try_from(site).ok()?)?))
 }

@@ -104,6 +104,7 @@ pub struct State {
     pub(crate) memory: Option<Memory>,
     pub(crate) linear: Linear,
     pub(crate) fuel: Option<Fuel>,
+    /// A record of the running hit found no room; false between hits.
     pub(crate) ring_full: bool,
     extension: Option<Extension>,
     pub(crate) limits: Limits,
@@ -257,6 +258,8 @@ impl Instance {
         if let Some(init) = instance.get_func(&mut store, "_initialize") {
             init.typed::<(), ()>(&store)?.call(&mut store, ())?;
         }
+        // False whenever a hit begins.
+        store.data_mut().ring_full = false;
         Ok(Self { store, handlers, fuel: fuel.min(i64::MAX.cast_unsigned()), parked: None })
     }
 
@@ -297,13 +300,16 @@ impl Instance {
         parked.prepare(self.fuel.cast_signed());
         let state = self.store.data_mut();
         state.hit = Some(Running::new(&hit()));
-        state.ring_full = false;
         let mut value = ValRaw::i32(1);
         // SAFETY: parked, by the caller's contract; the stack limit has just been set; one value is enough, as in `hit`.
         let returned = unsafe { handler.call(&mut value) };
         let state = self.store.data_mut();
         state.hit = None;
-        returned.then(|| ended(state, &value))
+        if !returned {
+            state.ring_full = false;
+            return None;
+        }
+        Some(ended(state, &value))
     }
 
     /// Has `after_trap` called with the reason why the last hit trapped.
@@ -328,7 +334,6 @@ impl Instance {
         };
         let state = self.store.data_mut();
         state.hit = Some(Running::new(&hit));
-        state.ring_full = false;
         if self.store.set_fuel(self.fuel).is_err() {
             return Outcome::Trapped(TrapCode::Other);
         }
@@ -345,7 +350,10 @@ impl Instance {
         let [value] = values;
         match result {
             Ok(()) => ended(state, &value),
-            Err(error) => Outcome::Trapped(trap_code(&error)),
+            Err(error) => {
+                state.ring_full = false;
+                Outcome::Trapped(trap_code(&error))
+            }
         }
     }
 
@@ -363,8 +371,9 @@ impl Instance {
 
 /// How a hit ended that did not trap.
 #[inline]
-fn ended(state: &State, value: &ValRaw) -> Outcome {
+fn ended(state: &mut State, value: &ValRaw) -> Outcome {
     if state.ring_full {
+        state.ring_full = false;
         Outcome::RingFull
     } else if value.get_i32() == 0 {
         Outcome::ConditionFalse
