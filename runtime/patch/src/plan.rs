@@ -111,7 +111,7 @@ impl Analysis {
 
     /// A window that begins some instructions before the site and contains it. Only from its start can
     /// control come to the site, so that a hit inside the copy happens exactly when one at the site would.
-    fn plan_earlier(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
+    pub(crate) fn plan_earlier(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
         let Wanted { part, site, .. } = wanted;
         let mut start = site;
         while site - start < JUMP as u64 {

@@ -353,6 +353,30 @@ fn in_go_one_instruction_may_jump_to_slack() {
 }
 
 #[test]
+fn in_go_a_window_has_several_instructions_only_where_goroutines_are_searched() {
+    // cmp rsp,[r14+0x10]; jbe tail; xor eax,eax; add rsp,8; ret; tail: call morestack; jmp start
+    let function = |middle: &[u8]| {
+        let mut code = vec![0x49, 0x3b, 0x66, 0x10, 0x76, 5 + 2];
+        code.extend(middle);
+        code.extend([0x48, 0x83, 0xc4, 0x08, RET, 0xe8, 0, 1, 0, 0, 0xeb, 0xec]);
+        Image { go: true, ..functions(&[(&code, &[])]) }
+    };
+    let good = function(&[0x31, 0xc0]);
+    let ret = TEXT + 12;
+    assert_eq!(reason(plan_in(&good, ret)), Reason::TooShort);
+    let searched = Image { goroutines_searched: true, ..good };
+    let found = plan_in(&searched, ret).unwrap();
+    assert_eq!((found.window.clone(), found.position), (TEXT + 8..TEXT + 13, HitPosition::Inside(1)));
+    assert!(found.go.is_some());
+    assert!(plan_in(&searched, TEXT + 6).is_ok(), "xor, add");
+    // None of them may fault: mov al,[rax] comes first. And none may be before the stack check has passed.
+    let faults = Image { goroutines_searched: true, ..function(&[0x8a, 0x00]) };
+    assert_eq!(reason(plan_in(&faults, TEXT + 6)), Reason::Faulting);
+    assert_eq!(plan_in(&faults, ret).unwrap().window, TEXT + 8..TEXT + 13);
+    assert_eq!(reason(plan_in(&searched, TEXT + 4)), Reason::StackUnknown);
+}
+
+#[test]
 fn hostile_runs_of_padding_are_bounded() {
     // A text that is nothing but returns and padding, up to the end of the address space.
     let bytes: Vec<u8> = [RET, INT3, 0x90, 0x90, 0x90, 0x90].repeat(100);
