@@ -132,7 +132,7 @@ impl Analysis {
     }
 
     /// Two bytes at the site, which jump to slack.
-    pub(crate) fn plan_short(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
+    fn plan_short(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
         let Wanted { part, site, claims, .. } = wanted;
         let short = SHORT_JUMP as u64;
         let code = window::straight(self, part, site, short).ok()?;

@@ -28,7 +28,7 @@ const OWN: Promise = [99.0, 96.5, 95.0];
 /// A Go program. Less is provable there, for two reasons, both of which are counted as what they are: a function
 /// without a stack check (`stack_unknown`) does not say how much stack is left; and between two instructions a
 /// goroutine may be preempted (`too_short`), while a return is one byte that others follow.
-const GO: Promise = [79.0, 0.5, 43.0];
+const GO: Promise = [79.0, 0.4, 35.0];
 /// The same for a host that searches the stacks of all goroutines: all but functions without a stack check.
 const GO_SEARCHED: Promise = [79.0, 82.0, 60.0];
 
