@@ -9,7 +9,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let runtime = here.join("../../runtime").canonicalize()?;
     // Relative to this package: with one build folder for two checkouts, an absolute path would be the other one's.
-    for part in ["agent/src", "agent/build.rs", "agent/Cargo.toml", "agent/Cargo.lock", "agent/memfd-stub"] {
+    for part in [
+        "agent/src",
+        "agent/build.rs",
+        "agent/.cargo/config.toml",
+        "agent/Cargo.toml",
+        "agent/Cargo.lock",
+        "agent/memfd-stub",
+    ] {
         println!("cargo:rerun-if-changed=../../runtime/{part}");
     }
     for part in

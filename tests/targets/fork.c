@@ -6,6 +6,8 @@
  *   job CALLS                every child that stays calls `work` CALLS times; `done TOTAL`
  *   dismiss                  ends the children that stay; `done CHILDREN`
  *   exec CHILDREN            vfork and exec of /bin/true, CHILDREN times; `done CHILDREN`
+ *   lend CHILDREN CALLS      CHILDREN times vfork, and the child calls `work` CALLS times in the parent's memory;
+ *                            `done TOTAL`
  *   run THREADS CALLS        the parent itself calls `work` THREADS * CALLS times; `done TOTAL`
  *
  * A child that computes wrong or dies by a signal makes the answer `wrong …` with its wait status.
@@ -107,6 +109,25 @@ static void exec_all(long count) {
     reap(count, "done", count);
 }
 
+/* As above. */
+static __attribute__((noinline)) pid_t lend(long calls) {
+    pid_t pid = vfork();
+    if (pid == 0) _exit(work_all(calls) ? 0 : 9);
+    return pid;
+}
+
+static void lend_all(long count, long calls) {
+    int bad = 0;
+    for (long i = 0; i < count; i++) {
+        int status = 0;
+        if (waitpid(lend(calls), &status, 0) < 0 || status) bad = status ? status : -1;
+    }
+    if (bad)
+        answer("wrong status=%#x", (unsigned)bad);
+    else
+        answer("done %ld", count * calls);
+}
+
 int main(void) {
     long count, calls;
     ready();
@@ -123,6 +144,8 @@ int main(void) {
             fork_all(count, calls);
         else if (command_is(line, "prefork", &count, &calls) && count <= MAX_CHILDREN)
             prefork(count, calls);
+        else if (command_is(line, "lend", &count, &calls))
+            lend_all(count, calls);
         else if (sscanf(line, "exec %ld", &count) == 1 && count >= 1 && count <= MAX_CHILDREN)
             exec_all(count);
         else

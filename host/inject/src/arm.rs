@@ -15,6 +15,7 @@ use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::stop::{Stopped, World};
 use crate::threads::Seen;
+use crate::tracer;
 
 /// Tries before a site that some thread will not leave is given up.
 const TRIES: u32 = 50;
@@ -77,9 +78,11 @@ pub(crate) fn arm(
             // Only what was written here: what another tool has at the next site is not ours to undo.
             restore(memory, trampolines.get(..count).unwrap_or(&[]), false);
         }
-        let seen = world.threads.iter().filter_map(Seen::of).collect();
+        let mut seen: Vec<Seen> = world.threads.iter().filter_map(Seen::of).collect();
         stops.add(world.release());
         written?;
+        // Who slept is known when it has stopped, which may be after the others went on.
+        seen.extend(tracer::drain());
         return Ok(Armed { threads, seen });
     }
     Err(Failure::new(FailureKind::Bug, "arming ended without a result"))

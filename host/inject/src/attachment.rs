@@ -16,9 +16,10 @@ use trocar_ring::SharedView;
 use trocar_target::{Failure, FailureKind, free_gap_near, maps};
 
 use crate::arm::{Armed, arm, open};
-use crate::detach::{Detach, detach};
-use crate::image::{AGENT_IMAGE, Image};
+use crate::detach::{Detach, PATIENCE, detach};
 use crate::helper::{Helper, Lenders};
+use crate::image::{AGENT_IMAGE, Image};
+use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
 use crate::memory::{RemoteAddress, RemoteMemory};
@@ -107,9 +108,11 @@ impl Attachment {
             ring: plan.ring_bytes,
         };
         let skipped_cells = skipped_cells(plan, &blocks);
-        let placed = Placed::new(plan, &trampolines, &gates);
+        let journal = Journal::draft(&blocks, &trampolines)?;
+        let mut placed = Placed::new(plan, &trampolines, &gates, journal);
         let memory_max = plan.probe.memory_max;
         let region = Region::new(&image, plan.probe.code.len(), placed.len(), &layout, memory_max);
+        placed.settle(&region)?;
         let clock = find_clock(&memory, &map_list);
         let clean_pages = clean_pages(pid, &memory, &trampolines);
         let hash_before = hash(&memory, &trampolines)?;
@@ -146,6 +149,7 @@ impl Attachment {
                 contexts: &[],
                 clean_pages: &clean_pages,
                 filtered,
+                patience: PATIENCE,
             };
             // The first failure is the one to report.
             let _ = transaction(|| detach(&everything, &mut Stops::default()));
@@ -157,7 +161,8 @@ impl Attachment {
         let armed = transaction(|| arm(pid, &memory, &trampolines, &mut stops)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
-        introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private).map_err(undo)?;
+        introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
+            .map_err(undo)?;
         open(pid, &memory, &gates, 1).map_err(undo)?;
         drop(lock);
         Ok(Self {
@@ -304,6 +309,7 @@ impl Attachment {
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
             filtered: self.filtered,
+            patience: PATIENCE,
         };
         let mut stops = Stops::default();
         let lock = self.memory.lock(self.pid)?;

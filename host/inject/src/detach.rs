@@ -17,10 +17,10 @@ use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
-use crate::stop::{Stopped, World};
+use crate::stop::{Stopped, USER_CS, World};
 
-/// How long we wait for hits in flight before we leave our memory behind.
-const QUIET_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a session waits for its hits in flight.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is to be taken away.
 pub(crate) struct Detach<'a> {
@@ -35,6 +35,8 @@ pub(crate) struct Detach<'a> {
     /// Text pages that were clean file pages before they were written, and what was in them.
     pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
     pub(crate) filtered: bool,
+    /// How long hits in flight are waited for before our memory is left behind.
+    pub(crate) patience: Duration,
 }
 
 /// What is left.
@@ -89,7 +91,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
             return Ok(Gone { restored, mappings_left, residue });
         }
         stops.add(world.release());
-        if began.elapsed() > QUIET_DEADLINE {
+        if began.elapsed() > job.patience {
             let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             return Ok(Gone {
                 restored,
@@ -158,14 +160,13 @@ fn handler_returns(job: &Detach<'_>, thread: &Stopped, maps: &[Mapping], ours: i
 /// the kernel writes, its selectors begin with cs = 0x33 (`struct rt_sigframe`, `ucontext` and `sigcontext_64` in
 /// `asm/sigframe.h` and `asm/sigcontext.h`). One that lies on its signal stack is stale too if the thread is not on that
 /// stack any more: in Go both kinds of stack come from one heap.
-fn returns_to_us(
+pub(crate) fn returns_to_us(
     words: &[u64],
     start: u64,
     sp: u64,
     is_code: impl Fn(u64) -> bool,
     ours: impl Fn(u64) -> bool,
 ) -> bool {
-    const USER_CS: u64 = 0x33;
     /// Words of a frame up to the selectors; the instruction pointer is the 23rd.
     const FRAME: usize = 25;
     words.windows(FRAME).enumerate().any(|(at, frame)| {

@@ -8,12 +8,20 @@
 //! INVARIANT (we may die): at every moment, whatever thread has been brought here goes on by itself if we are killed.
 //! The lender's registers are kept beside the code, and it loads them itself; the helper ends. That is why nothing is
 //! done to the lender by ptrace but one jump to `lend` and one return: its signal mask is changed by the code, too.
-#![expect(unsafe_code, reason = "code for the target is assembled here, and its bytes have no safe name in Rust")]
+#![expect(
+    unsafe_code,
+    reason = "code for the target is assembled here, and its bytes have no safe name in Rust"
+)]
+
+use std::ops::Range;
 
 use trocar_target::{Failure, FailureKind, Mapping};
 
+use crate::arm::{stack_start, stack_words};
+use crate::detach::returns_to_us;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::ptrace::Registers;
+use crate::stop::{Stopped, starts_again};
 
 core::arch::global_asm!(
     ".pushsection .rodata.trocar_foothold, \"a\", @progbits",
@@ -22,8 +30,8 @@ core::arch::global_asm!(
     // The lender comes in at `syscall` with rt_sigprocmask(SIG_SETMASK, all, NULL, 8) in its registers: no handler of
     // the program runs on the new thread, and none on this one before its registers are its own again.
     "20: syscall",
-    "mov eax, 56", // clone(CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM, no stack of its own)
-    "mov edi, 0x50f00",
+    "mov eax, 56", // clone(CLONE_VM | FILES | SIGHAND | THREAD | SYSVSEM, no stack of its own)
+    "mov edi, 0x50d00",
     "mov esi, 0",
     "mov edx, 0",
     "mov r10d, 0",
@@ -54,6 +62,7 @@ core::arch::global_asm!(
     "mov edi, 0",
     "syscall",
     "ud2",
+    "24: .asciz \"trocar-helper\"", // the name of the helper's memory file
     ".balign 8",
     "25: .quad -1", // all signals
     "26: .quad 0",  // the lender's own mask
@@ -61,7 +70,7 @@ core::arch::global_asm!(
     "28:",
     ".balign 8",
     "trocar_foothold_table:", // offsets, in the order of `Table`
-    ".quad 20b - trocar_foothold, 22b - trocar_foothold, 25b - trocar_foothold",
+    ".quad 20b - trocar_foothold, 22b - trocar_foothold, 24b - trocar_foothold, 25b - trocar_foothold",
     ".quad 26b - trocar_foothold, 27b - trocar_foothold, 28b - trocar_foothold",
     ".popsection",
 );
@@ -72,6 +81,7 @@ core::arch::global_asm!(
 struct Table {
     lend: u64,
     call: u64,
+    name: u64,
     all: u64,
     mask: u64,
     saved: u64,
@@ -86,7 +96,7 @@ fn code() -> (&'static [u8], Table) {
         #[link_name = "trocar_foothold_table"]
         static TABLE: Table;
     }
-    // SAFETY: six constant words, aligned, assembled above in the order of `Table`.
+    // SAFETY: seven constant words, aligned, assembled above in the order of `Table`.
     let table = unsafe { TABLE };
     let len = usize::try_from(table.len).unwrap_or(0);
     // SAFETY: `len` bytes that are assembled above, constant.
@@ -99,15 +109,15 @@ pub(crate) struct Foothold<'a> {
     memory: &'a RemoteMemory,
     at: RemoteAddress,
     table: Table,
-    /// What was there; empty if the code must stay.
-    before: Vec<u8>,
+    /// It is proven that nobody executes the code.
+    free: bool,
 }
 
 impl<'a> Foothold<'a> {
     /// Puts the code into slack of the target.
     pub(crate) fn put(memory: &'a RemoteMemory, maps: &[Mapping]) -> Result<Self, Failure> {
         let (bytes, table) = code();
-        let at = slack(memory, maps, bytes.len() as u64).ok_or_else(|| {
+        let at = slack(memory, maps).ok_or_else(|| {
             Failure::new(
                 FailureKind::NothingPatched,
                 format!("no executable page of the target has {} free bytes behind its code", bytes.len()),
@@ -117,8 +127,7 @@ impl<'a> Foothold<'a> {
         let wrong = |e: std::io::Error| {
             Failure::new(FailureKind::NoProcess, format!("the target's slack at {:#x}: {e}", at.0))
         };
-        let before = memory.bytes(at, bytes.len()).map_err(wrong)?;
-        let foothold = Self { memory, at, table, before };
+        let foothold = Self { memory, at, table, free: true };
         memory.write(at, bytes).map_err(wrong)?;
         Ok(foothold)
     }
@@ -158,11 +167,19 @@ impl<'a> Foothold<'a> {
         self.at.plus(self.table.call)
     }
 
-    /// Leaves the code where it is unless it is true that nobody executes it any more.
-    pub(crate) fn keep_unless(&mut self, nobody: bool) {
-        if !nobody {
-            self.before.clear();
-        }
+    /// From now on somebody may execute the code, and it stays, until the opposite is proven.
+    pub(crate) fn in_use(&mut self) {
+        self.free = false;
+    }
+
+    /// It is proven that nobody executes the code any more.
+    pub(crate) fn free(&mut self) {
+        self.free = true;
+    }
+
+    /// Address of the name of the helper's memory file.
+    pub(crate) fn name(&self) -> RemoteAddress {
+        self.at.plus(self.table.name)
     }
 
     /// Whether a thread at `ip` executes the code.
@@ -173,8 +190,39 @@ impl<'a> Foothold<'a> {
 
 impl Drop for Foothold<'_> {
     fn drop(&mut self) {
-        // If this fails the process is gone.
-        let _ = self.memory.write(self.at, &self.before);
+        if self.free {
+            clear(self.memory, self.at);
+        }
+    }
+}
+
+/// Makes the bytes zero again, as slack is.
+fn clear(memory: &RemoteMemory, at: RemoteAddress) {
+    // If this fails the process is gone.
+    let _ = memory.write(at, &vec![0; code().0.len()]);
+}
+
+/// Code that a killed host has left behind.
+pub(crate) fn left(memory: &RemoteMemory, maps: &[Mapping]) -> Vec<Range<u64>> {
+    let (bytes, table) = code();
+    // The words behind the code are the lender's.
+    let fixed = bytes.get(..usize::try_from(table.all).unwrap_or(0)).unwrap_or(bytes);
+    let ours = |at: &RemoteAddress| memory.some(*at, fixed.len()) == fixed;
+    places(memory, maps).into_iter().filter(ours).map(|at| at.0..at.0 + table.len).collect()
+}
+
+/// Takes such code away, unless some thread is still in it, or in a signal handler on top of it. The caller has stopped them all.
+pub(crate) fn clear_left(memory: &RemoteMemory, maps: &[Mapping], left: &[Range<u64>], threads: &[Stopped]) {
+    for range in left {
+        let ours = |ip: u64| range.contains(&ip);
+        let returns = |t: &Stopped| {
+            let words = stack_words(memory, t, maps);
+            let is_code = |at: u64| maps.iter().any(|m| m.execute && m.range().contains(&at));
+            returns_to_us(&words, stack_start(t), t.sp, is_code, ours)
+        };
+        if !threads.iter().any(|t| ours(t.ip) || returns(t)) {
+            clear(memory, RemoteAddress(range.start));
+        }
     }
 }
 
@@ -191,27 +239,43 @@ fn resumption(original: &Registers) -> (u64, u64) {
     match rax.cast_signed() {
         ERESTARTNOHAND..=ERESTARTSYS => (rip.wrapping_sub(2), original.orig_rax),
         ERESTART_RESTARTBLOCK => (rip.wrapping_sub(2), libc::SYS_restart_syscall.cast_unsigned()),
-        _ if crate::stop::starts_again(original) => (rip.wrapping_sub(2), original.orig_rax),
+        _ if starts_again(original) => (rip.wrapping_sub(2), original.orig_rax),
         _ => (rip, rax),
     }
 }
 
-/// Bytes at the end of an executable mapping that belong to no segment, at least `len`. The vdso comes last: writing to
-/// it makes a private copy of a page that all processes share.
-fn slack(memory: &RemoteMemory, maps: &[Mapping], len: u64) -> Option<RemoteAddress> {
-    let mut texts: Vec<&Mapping> = maps.iter().filter(|m| m.execute && m.read && !m.shared).collect();
+/// Where the code fits: bytes at the end of an executable mapping that belong to no segment. The vdso comes last: writing
+/// to it makes a private copy of a page that all processes share.
+fn places(memory: &RemoteMemory, maps: &[Mapping]) -> Vec<RemoteAddress> {
+    let len = code().0.len() as u64;
+    let mut texts: Vec<&Mapping> =
+        maps.iter().filter(|m| m.execute && m.read && !m.write && !m.shared).collect();
     texts.sort_by_key(|m| m.is_special("[vdso]"));
-    texts.into_iter().filter(|m| !m.write).find_map(|text| {
-        let end = if text.is_special("[vdso]") { text.end - zeros(memory, text) } else { code_end(memory, maps, text)? };
-        let start = end.checked_next_multiple_of(16)?;
+    let place = |text: &Mapping| {
+        let end =
+            if text.is_special("[vdso]") { vdso_end(memory, text) } else { code_end(memory, maps, text) };
+        let start = end?.checked_next_multiple_of(16)?;
         (start > text.start && start.checked_add(len)? <= text.end).then_some(RemoteAddress(start))
-    })
+    };
+    texts.into_iter().filter_map(place).collect()
 }
 
-/// Zero bytes at the end of a mapping, less than a page.
-fn zeros(memory: &RemoteMemory, text: &Mapping) -> u64 {
-    let page = memory.some(RemoteAddress(text.end - trocar_abi::PAGE), usize::try_from(trocar_abi::PAGE).unwrap_or(0));
-    page.iter().rev().take_while(|&&b| b == 0).count() as u64
+/// The first place that holds nothing: with the linkers of today all of them, while older ones let the next segment's
+/// bytes show there, and a killed host may have left its code.
+fn slack(memory: &RemoteMemory, maps: &[Mapping]) -> Option<RemoteAddress> {
+    let len = code().0.len();
+    places(memory, maps).into_iter().find(|&at| memory.some(at, len) == vec![0; len])
+}
+
+/// Where the vdso's own bytes end, as its section headers, which come last, say.
+fn vdso_end(memory: &RemoteMemory, vdso: &Mapping) -> Option<u64> {
+    use object::elf::FileHeader64;
+    use object::{LittleEndian, pod};
+    let bytes = memory.bytes(RemoteAddress(vdso.start), size_of::<FileHeader64<LittleEndian>>()).ok()?;
+    let (elf, _) = pod::from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?;
+    let headers = u64::from(elf.e_shentsize.get(LittleEndian)) * u64::from(elf.e_shnum.get(LittleEndian));
+    let end = vdso.start.checked_add(elf.e_shoff.get(LittleEndian))?.checked_add(headers)?;
+    (elf.e_shoff.get(LittleEndian) != 0 && vdso.range().contains(&end)).then_some(end)
 }
 
 /// Where the segment that fills an executable file mapping ends, as the program headers in memory say.
@@ -220,7 +284,8 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
     use object::read::elf::ProgramHeader;
     use object::{LittleEndian, pod};
     let file = (text.device, text.inode);
-    let header = maps.iter().rev().find(|m| m.start <= text.start && m.offset == 0 && (m.device, m.inode) == file)?;
+    let header =
+        maps.iter().rev().find(|m| m.start <= text.start && m.offset == 0 && (m.device, m.inode) == file)?;
     let bytes = memory.bytes(RemoteAddress(header.start), size_of::<FileHeader64<LittleEndian>>()).ok()?;
     let (elf, _) = pod::from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?;
     if elf.e_ident.magic != object::elf::ELFMAG || text.inode == 0 {
@@ -232,7 +297,8 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
     }
     let at = header.start.checked_add(elf.e_phoff.get(LittleEndian))?;
     let table = memory.bytes(RemoteAddress(at), usize::from(count) * size).ok()?;
-    let (segments, _) = pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, usize::from(count)).ok()?;
+    let (segments, _) =
+        pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, usize::from(count)).ok()?;
     let loads = || segments.iter().filter(|s| s.p_type(LittleEndian) == PT_LOAD);
     let floor = |address: u64| address & !(trocar_abi::PAGE - 1);
     let first = loads().find(|s| floor(s.p_offset(LittleEndian)) == 0)?;
@@ -242,6 +308,7 @@ fn code_end(memory: &RemoteMemory, maps: &[Mapping], text: &Mapping) -> Option<u
         let (in_file, in_memory) = (s.p_filesz(LittleEndian), s.p_memsz(LittleEndian));
         let range = text.range();
         let end = start.checked_add(in_file)?;
-        (in_file == in_memory && range.contains(&start) && end > range.start && end <= range.end).then_some(end)
+        (in_file == in_memory && range.contains(&start) && end > range.start && end <= range.end)
+            .then_some(end)
     })
 }

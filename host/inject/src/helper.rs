@@ -7,16 +7,23 @@
 //!
 //! It takes letters from a mailbox, because a system call through ptrace alone is two stops and some twenty
 //! microseconds. Its loop lies on a page that is never writable.
-#![expect(unsafe_code, reason = "code for the target is assembled here, and its bytes have no safe name in Rust")]
+#![expect(
+    unsafe_code,
+    reason = "code for the target is assembled here, and its bytes have no safe name in Rust"
+)]
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 use libc::pid_t;
 use trocar_abi::PAGE;
 use trocar_target::{Failure, FailureKind, Mapping};
 
-use crate::foothold::Foothold;
+use crate::foothold::{self, Foothold};
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::ptrace::{self, Event, Registers};
@@ -26,7 +33,7 @@ use crate::stop::{Stopped, World, gone, is_gone, pause};
 /// How long one step of the helper may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long the lender may take to create the helper.
-const LEND_DEADLINE: Duration = Duration::from_millis(200);
+const LEND_DEADLINE: Duration = Duration::from_millis(100);
 
 core::arch::global_asm!(
     ".pushsection .rodata.trocar_helper, \"a\", @progbits",
@@ -36,7 +43,7 @@ core::arch::global_asm!(
     "cld",
     "fninit",
     "ldmxcsr [rbx + 56]",
-    "30: mov r12d, {rounds}",
+    "30: mov r12d, [rbx + 40]",
     "mov r15d, {naps}",
     // Wait for a letter: first attentively, then in naps, and if none comes for long, nobody is there any more.
     "31: pause",
@@ -45,11 +52,13 @@ core::arch::global_asm!(
     "jne 33f",
     "dec r12d",
     "jnz 31b",
-    "mov r12d, 1",
+    "mov r12d, [rbx + 44]",
     "dec r15d",
     "jz 36f",
+    "cmp r12d, 1",
+    "jne 31b",
     "mov eax, 35", // nanosleep
-    "lea rdi, [rbx + 32]",
+    "lea rdi, [rbx + 24]",
     "xor esi, esi",
     "syscall",
     "jmp 31b",
@@ -84,14 +93,16 @@ core::arch::global_asm!(
     "ud2",
     "trocar_helper_end:",
     ".popsection",
-    rounds = const ROUNDS,
     naps = const NAPS,
 );
 
-/// Looks before the helper takes naps: about a millisecond.
-const ROUNDS: u32 = 20_000;
-/// Naps until it takes us for dead: at 100 µs and a timer's slack each, five to ten seconds.
-const NAPS: u32 = 40_000;
+/// Looks before the helper takes naps: about a millisecond. Then one between two naps.
+const ROUNDS: [u32; 2] = [20_000, 1];
+/// Under a seccomp filter it takes none, but looks on as often as this instead of each: if we are killed, the filter is in
+/// force again, and may forbid to nap.
+const ROUNDS_FILTERED: [u32; 2] = [20_000, 2_000];
+/// Naps until it takes us for dead: at 100 µs and a timer's slack each, some three seconds.
+const NAPS: u32 = 20_000;
 const NAP_NS: u64 = 100_000;
 
 /// Mailbox offsets.
@@ -100,20 +111,29 @@ const NAP_NS: u64 = 100_000;
 ///   0  number of the letter, written by us, last
 ///   8  number of the last answer, written by the helper, last
 ///  16  number of system calls in the letter; none: a function is to be called
-///  32  the time of a nap, a `timespec`
+///  24  the time of a nap, a `timespec`
+///  40  looks before the first nap, and between naps
 ///  48  the helper's thread pointer leads here: a word that holds its own address
 ///  56  MXCSR's default
 ///  64  for each call: its number, six arguments, the kernel's answer; or the function, two arguments, the stack
+/// 3072  number of ranges that were mapped for the session, and each range: for who finds us without our host
 /// ```
 const LETTER: u64 = 0;
 const ANSWER: u64 = 8;
 const COUNT: u64 = 16;
-const NAP: u64 = 32;
+const NAP: u64 = 24;
+const LOOKS: u64 = 40;
 const SELF: u64 = 48;
 const MXCSR: u64 = 56;
+/// Intel SDM 1, 10.2.3.
+const DEFAULT_MXCSR: [u8; 4] = [0x80, 0x1f, 0, 0];
 const CALLS: u64 = 64;
-/// Most calls of one letter: what fits on the mailbox's page.
-const CALLS_MAX: usize = 63;
+/// Most calls of one letter: what fits before the notes.
+const CALLS_MAX: usize = 47;
+const NOTES: u64 = 3072;
+/// Most ranges that are noted; more are found by the session's record alone.
+const NOTES_MAX: u64 = 63;
+const _: () = assert!(CALLS + 64 * CALLS_MAX as u64 <= NOTES && NOTES + 8 + 16 * NOTES_MAX <= PAGE);
 
 fn code() -> &'static [u8] {
     unsafe extern "C" {
@@ -125,6 +145,51 @@ fn code() -> &'static [u8] {
     let (start, end) = (&raw const START, &raw const END);
     // SAFETY: from one label to the next, constant bytes that are assembled above.
     unsafe { std::slice::from_raw_parts(start, end as usize - start as usize) }
+}
+
+/// How the name of a helper's mapping begins in `/proc/PID/maps`.
+pub(crate) const NAME: &str = "/memfd:trocar-helper";
+
+/// The ranges that a helper whose host was killed has noted. `pages`: its two pages.
+pub(crate) fn noted(memory: &RemoteMemory, pages: &Range<u64>) -> Vec<Range<u64>> {
+    let notes = RemoteAddress(pages.start + PAGE + NOTES);
+    let count = memory.word(notes).unwrap_or(0).min(NOTES_MAX);
+    let bytes = memory.some(notes.plus(8), usize::try_from(16 * count).unwrap_or(0));
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+    words.as_chunks::<2>().0.iter().map(|[start, end]| *start..*end).collect()
+}
+
+/// Makes a memory file by this call with these flags. Before Linux 6.3 there was no MFD_NOEXEC_SEAL.
+pub(crate) fn make_file(mut call: impl FnMut(u64) -> Result<u64, Failure>) -> Result<u64, Failure> {
+    let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+    call(flags | u64::from(libc::MFD_NOEXEC_SEAL)).or_else(|_| call(flags))
+}
+
+/// Opens a memory file here that a helper has made. Works across mount and pid namespaces.
+///
+/// The number may lead to something else (a program that shares the memory could forge it), which must not be touched, not
+/// even opened, with our rights: so it is first looked at through a descriptor that can do nothing, and then opened
+/// through that one. A file of ours is new, nameless and in memory.
+pub(crate) fn open_memory_file(pid: pid_t, tid: pid_t, fd: u64) -> io::Result<File> {
+    let path = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(format!("/proc/{pid}/task/{tid}/fd/{fd}"))?;
+    let facts = path.metadata()?;
+    if !facts.is_file() || facts.len() != 0 || facts.nlink() != 0 {
+        return Err(io::Error::other("the descriptor is not the memory file that was made"));
+    }
+    let file =
+        OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{}", path.as_raw_fd()))?;
+    if !can_be_sealed(&file) {
+        return Err(io::Error::other("the descriptor is not a memory file"));
+    }
+    Ok(file)
+}
+
+fn can_be_sealed(file: &File) -> bool {
+    // SAFETY: a request on a descriptor of ours, without an argument. Only memory files answer it.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) >= 0 }
 }
 
 /// A system call and its arguments.
@@ -151,6 +216,8 @@ pub(crate) struct Helper<'a> {
     /// Its pages: the loop, and the mailbox behind it. Zero until they are there.
     pages: RemoteAddress,
     letters: u64,
+    notes: u64,
+    filtered: bool,
     ended: bool,
 }
 
@@ -163,40 +230,51 @@ impl<'a> Helper<'a> {
         stops: &mut Stops,
     ) -> Result<Self, Failure> {
         let Lenders { pid, memory, maps, filtered } = *lenders;
+        let left = foothold::left(memory, maps);
         let mut foothold = Foothold::put(memory, maps)?;
-        let tid = lend(pid, filtered, &foothold, usable, stops)?;
-        let registers = match born(pid, tid) {
-            Ok(registers) => registers,
-            Err(failure) => {
-                // Unguided it ends; the foothold must outlive it.
-                let _ = ptrace::detach(tid, 0);
-                foothold.keep_unless(wait_gone(pid, tid));
-                return Err(failure);
-            }
+        // Not one that a killed host has brought to another foothold, and that will go on by itself.
+        let usable = |t: &Stopped| !left.iter().any(|r| r.contains(&t.ip)) && usable(t);
+        let tid = lend(pid, filtered, &mut foothold, usable, stops)?;
+        let registers = born(pid, tid)?;
+        let mut helper = Self {
+            pid,
+            tid,
+            memory,
+            foothold,
+            registers,
+            pages: RemoteAddress(0),
+            letters: 0,
+            notes: 0,
+            filtered,
+            ended: false,
         };
-        let mut helper =
-            Self { pid, tid, memory, foothold, registers, pages: RemoteAddress(0), letters: 0, ended: false };
         helper.settle()?;
         Ok(helper)
     }
 
-    /// A table of descriptors of its own, its two pages, and the loop.
+    /// A table of descriptors of its own, its two pages, and the loop. The pages come from a memory file, so that they
+    /// hold what they must, and have a name that tells whose they are, from the moment they are there.
     fn settle(&mut self) -> Result<(), Failure> {
         const CLOSE_RANGE: libc::c_long = 436;
         const UNSHARE: u64 = 2;
         let (rw, rx) = (libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ | libc::PROT_EXEC);
-        let anonymous = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        let (private, fixed) = (libc::MAP_PRIVATE as u64, libc::MAP_FIXED as u64);
+        ptrace::make_ordinary(self.tid);
+        // A fault with its signal blocked would take the program's own handler away (`force_sig_info_to_task` in
+        // `kernel/signal.c`); not blocked, it stops here, and nobody delivers it.
+        let faults = FAULTS.iter().fold(0, |set, signal| set | 1u64 << (signal - 1));
+        ptrace::set_signal_mask(self.tid, !faults).map_err(|e| self.trouble("starting", &e))?;
         self.step(CLOSE_RANGE, [0, u64::from(u32::MAX), UNSHARE, 0, 0, 0])?;
-        let at = self.step(libc::SYS_mmap, [0, 2 * PAGE, rx as u64, anonymous, u64::MAX, 0])?;
+        let file = make_file(|flags| {
+            let name = self.foothold.name().0;
+            self.step(libc::SYS_memfd_create, [name, flags, 0, 0, 0, 0])
+        })?;
+        self.fill(file)?;
+        let at = self.step(libc::SYS_mmap, [0, 2 * PAGE, rx as u64, private, file, 0])?;
         self.pages = RemoteAddress(at);
         let mailbox = self.mailbox();
-        let fixed = anonymous | libc::MAP_FIXED as u64;
-        self.step(libc::SYS_mmap, [mailbox.0, PAGE, rw as u64, fixed, u64::MAX, 0])?;
-        let lost = |e: io::Error| lost(self.pid, &e);
-        self.memory.write(self.pages, code()).map_err(lost)?;
-        self.memory.write_word(mailbox.plus(NAP + 8), NAP_NS).map_err(lost)?;
-        self.memory.write_word(mailbox.plus(SELF), mailbox.plus(SELF).0).map_err(lost)?;
-        self.memory.write_word(mailbox.plus(MXCSR), 0x1f80).map_err(lost)?; // Intel SDM 1, 10.2.3
+        self.step(libc::SYS_mmap, [mailbox.0, PAGE, rw as u64, private | fixed, file, PAGE])?;
+        self.memory.write_word(mailbox.plus(SELF), mailbox.plus(SELF).0).map_err(|e| lost(self.pid, &e))?;
         let registers = Registers {
             rip: self.pages.0,
             rbx: mailbox.0,
@@ -207,7 +285,34 @@ impl<'a> Helper<'a> {
             ..self.registers
         };
         ptrace::set_registers(self.tid, &registers).map_err(|e| self.trouble("starting", &e))?;
-        ptrace::resume(self.tid, false).map_err(|e| self.trouble("starting", &e))
+        self.resume(false, Event::Stopped)
+    }
+
+    /// Writes the two pages into the helper's memory file.
+    fn fill(&self, file: u64) -> Result<(), Failure> {
+        let wrong = |e: io::Error| {
+            Failure::new(
+                FailureKind::NotPermitted,
+                format!("our helper's memory file in process {}: {e}", self.pid),
+            )
+        };
+        let file = open_memory_file(self.pid, self.tid, file).map_err(wrong)?;
+        let mut pages = vec![0; usize::try_from(2 * PAGE).unwrap_or(0)];
+        let [first, between] = if self.filtered { ROUNDS_FILTERED } else { ROUNDS };
+        let parts: [(u64, &[u8]); 5] = [
+            (0, code()),
+            (PAGE + NAP + 8, &NAP_NS.to_le_bytes()),
+            (PAGE + LOOKS, &first.to_le_bytes()),
+            (PAGE + LOOKS + 4, &between.to_le_bytes()),
+            (PAGE + MXCSR, &DEFAULT_MXCSR),
+        ];
+        for (at, bytes) in parts {
+            let at = usize::try_from(at).unwrap_or(0);
+            if let Some(to) = pages.get_mut(at..at + bytes.len()) {
+                to.copy_from_slice(bytes);
+            }
+        }
+        file.write_all_at(&pages, 0).map_err(wrong)
     }
 
     fn mailbox(&self) -> RemoteAddress {
@@ -237,7 +342,7 @@ impl<'a> Helper<'a> {
         };
         ptrace::set_registers(self.tid, &registers).map_err(|e| self.trouble(&what, &e))?;
         for _ in ["entry", "exit"] {
-            ptrace::resume(self.tid, true).map_err(|e| self.trouble(&what, &e))?;
+            self.resume(true, Event::Stopped)?;
             self.wait_for(&what, Event::SystemCall)?;
         }
         let answer = ptrace::registers(self.tid).map_err(|e| self.trouble(&what, &e))?.rax;
@@ -297,26 +402,61 @@ impl<'a> Helper<'a> {
             match ptrace::poll(self.tid).map_err(|e| self.trouble("a letter", &e))? {
                 None => {}
                 Some(Event::Gone) => return Err(self.vanished()),
-                Some(Event::Signal(signal)) if is_fault(signal) => {
+                Some(Event::Signal(signal))
+                    if FAULTS.contains(&signal) && ptrace::raised_by_itself(self.tid) =>
+                {
                     let at = ptrace::registers(self.tid).map(|r| r.rip).unwrap_or(0);
                     return Err(Failure::new(
                         FailureKind::Bug,
                         format!("signal {signal} at {at:#x} on our helper in process {pid}"),
                     ));
                 }
-                // A stop of the whole process, which ends when it ends; other signals are blocked.
-                Some(_) => ptrace::resume(self.tid, false).map_err(|e| self.trouble("a letter", &e))?,
+                Some(event) => self.resume(false, event)?,
             }
-            if rounds > 128 && is_gone(pid, self.tid) {
+            if rounds > 128 && is_gone(self.tid) {
                 return Err(self.vanished());
             }
             pause(rounds);
             rounds += 1;
             if Instant::now() > until {
-                return Err(Failure::new(FailureKind::Bug, format!("our helper in process {pid} took too long")));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("our helper in process {pid} took too long"),
+                ));
             }
         }
         Ok(())
+    }
+
+    /// Leaves a note of a range that was mapped for the session.
+    pub(crate) fn note(&mut self, range: Range<u64>) -> Result<(), Failure> {
+        if self.notes < NOTES_MAX {
+            let (count, at) = (self.mailbox().plus(NOTES), self.mailbox().plus(NOTES + 8 + 16 * self.notes));
+            self.notes += 1;
+            let words = [range.start, range.end].iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+            let written =
+                self.memory.write(at, &words).and_then(|()| self.memory.write_word(count, self.notes));
+            written.map_err(|e| lost(self.pid, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the notes back: before the ranges are unmapped, since afterwards they may be the program's.
+    pub(crate) fn forget_notes(&mut self) -> Result<(), Failure> {
+        self.notes = 0;
+        self.memory.write_word(self.mailbox().plus(NOTES), 0).map_err(|e| lost(self.pid, &e))
+    }
+
+    /// Lets the helper run on after an event. A stop of the whole process does not hold it up, but the process gets the
+    /// signal; one of a fault's that somebody has sent is for the program's own threads.
+    fn resume(&self, to_system_call: bool, event: Event) -> Result<(), Failure> {
+        let signal = if let Event::Signal(signal) = event { signal } else { 0 };
+        let fault = FAULTS.contains(&signal);
+        if fault && !ptrace::raised_by_itself(self.tid) {
+            send(self.pid, signal);
+        }
+        ptrace::resume(self.tid, to_system_call, if fault { 0 } else { signal })
+            .map_err(|e| self.trouble("going on", &e))
     }
 
     /// Takes the helper's pages away and ends it.
@@ -342,8 +482,10 @@ impl<'a> Helper<'a> {
             ..self.registers
         };
         ptrace::set_registers(self.tid, &registers).map_err(|e| self.trouble("ending", &e))?;
-        ptrace::resume(self.tid, false).map_err(|e| self.trouble("ending", &e))?;
-        self.foothold.keep_unless(wait_gone(self.pid, self.tid));
+        self.resume(false, Event::Stopped)?;
+        if wait_gone(self.tid) {
+            self.foothold.free();
+        }
         Ok(())
     }
 
@@ -353,10 +495,9 @@ impl<'a> Helper<'a> {
             match ptrace::poll(self.tid).map_err(|e| self.trouble(what, &e))? {
                 Some(event) if event == wanted => return Ok(()),
                 Some(Event::Gone) => return Err(self.vanished()),
-                Some(_) => ptrace::resume(self.tid, wanted == Event::SystemCall)
-                    .map_err(|e| self.trouble(what, &e))?,
+                Some(event) => self.resume(wanted == Event::SystemCall, event)?,
                 None if Instant::now() > until => break,
-                None if rounds > 128 && is_gone(self.pid, self.tid) => return Err(self.vanished()),
+                None if rounds > 128 && is_gone(self.tid) => return Err(self.vanished()),
                 None => pause(rounds),
             }
         }
@@ -387,19 +528,37 @@ impl Drop for Helper<'_> {
 fn lend(
     pid: pid_t,
     filtered: bool,
-    foothold: &Foothold<'_>,
+    foothold: &mut Foothold<'_>,
     usable: impl Fn(&Stopped) -> bool,
     stops: &mut Stops,
 ) -> Result<pid_t, Failure> {
     const TRIES: u32 = 20;
+    /// Tries in which the kernel created no thread.
+    const REFUSALS: u32 = 3;
+    let mut refusals = 0;
     for _ in 0..TRIES {
-        let began = Instant::now();
         let mut thread = World::stop_one(pid, filtered, &usable)?;
-        let born = lend_one(pid, filtered, &mut thread, foothold);
+        // Until now it ran, or slept as it would have anyway.
+        let began = Instant::now();
+        foothold.in_use();
+        let lent = lend_one(pid, filtered, &mut thread, foothold);
         thread.let_go();
         stops.add(began.elapsed());
-        if let Some(helper) = born? {
-            return Ok(helper);
+        match lent? {
+            Lent::Helper(helper) => return Ok(helper),
+            // It is where it was, and there is no helper: nobody executes the code.
+            Lent::Not => foothold.free(),
+            Lent::Refused => {
+                foothold.free();
+                refusals += 1;
+                if refusals == REFUSALS {
+                    return Err(Failure::new(
+                        FailureKind::NothingPatched,
+                        format!("process {pid} may not start one more thread"),
+                    )
+                    .hint("a limit of processes or threads (ulimit -u, pids.max of its control group) is reached; nothing was touched"));
+                }
+            }
         }
     }
     Err(Failure::new(
@@ -409,13 +568,23 @@ fn lend(
     .hint("the target was let go untouched; try again"))
 }
 
-/// One try. `None`: a signal came first, which `thread` delivers when it is let go.
+/// What came of one try.
+enum Lent {
+    /// The helper's id.
+    Helper(pid_t),
+    /// A signal came first, which is delivered when the thread is let go.
+    Not,
+    /// The kernel created no thread.
+    Refused,
+}
+
+/// One try. Whatever becomes of it, `thread` is as it was, or went on by itself and is where it is.
 fn lend_one(
     pid: pid_t,
     filtered: bool,
     thread: &mut Stopped,
     foothold: &Foothold<'_>,
-) -> Result<Option<pid_t>, Failure> {
+) -> Result<Lent, Failure> {
     let tid = thread.tid;
     let failed = |doing: &str, e: &io::Error| match e.raw_os_error() {
         Some(libc::ESRCH) => gone(pid),
@@ -428,51 +597,72 @@ fn lend_one(
     let registers = foothold.lend(&original, mask).map_err(|e| lost(pid, &e))?;
     ptrace::tell_clones(tid, filtered).map_err(|e| failed("preparing", &e))?;
     ptrace::set_registers(tid, &registers).map_err(|e| failed("borrowing", &e))?;
-    ptrace::resume(tid, false).map_err(|e| failed("borrowing", &e))?;
+    ptrace::resume(tid, false, 0).map_err(|e| failed("borrowing", &e))?;
     let until = Instant::now() + LEND_DEADLINE;
+    const EXTRA_STOPS: u32 = 4;
     let mut child = None;
-    let mut asked = false;
+    let (mut asked, mut extra) = (false, 0);
     // From here on the thread has its registers back by itself, if we are killed or the kernel refuses.
     for rounds in 0.. {
         match ptrace::poll(tid).map_err(|e| failed("waiting for", &e))? {
             Some(Event::Gone) => return Err(gone(pid)),
             Some(Event::Cloned) => {
-                child = Some(ptrace::message(tid).map_err(|e| failed("asking", &e))?);
+                let born = ptrace::message(tid).map_err(|e| failed("asking", &e))?;
+                let born = pid_t::try_from(born).map_err(|_| gone(pid))?;
+                let now = ptrace::registers(tid).map_err(|e| failed("reading", &e))?;
+                if foothold.contains(now.rip) {
+                    child = Some(born);
+                } else {
+                    // The kernel refused ours, and this is one of the program's own.
+                    crate::tracer::too_late(born);
+                }
                 // It comes to a stop in which the kernel's restart logic is next, before it runs any more.
                 ptrace::interrupt(tid).map_err(|e| failed("stopping", &e))?;
                 asked = true;
-                ptrace::resume(tid, false).map_err(|e| failed("stopping", &e))?;
+                ptrace::resume(tid, false, 0).map_err(|e| failed("stopping", &e))?;
+            }
+            // In a stop of the whole process one more of these may be on its way, before the thread runs at all.
+            Some(Event::Stopped) if !asked && extra < EXTRA_STOPS => {
+                extra += 1;
+                ptrace::resume(tid, false, 0).map_err(|e| failed("borrowing", &e))?;
             }
             Some(event) => {
                 let now = ptrace::registers(tid).map_err(|e| failed("reading", &e))?;
+                let inside = foothold.contains(now.rip);
                 let held = if let Event::Signal(signal) = event { signal } else { 0 };
-                if foothold.contains(now.rip) {
+                if inside {
                     ptrace::set_signal_mask(tid, mask).map_err(|e| failed("giving back", &e))?;
                     ptrace::set_registers(tid, &original).map_err(|e| failed("giving back", &e))?;
                 } else {
                     // It went on by itself: it is where it is.
                     thread.registers = Some(now);
                 }
-                thread.hold(held);
-                if child.is_none() && asked && !foothold.contains(now.rip) {
-                    return Err(Failure::new(
-                        FailureKind::NothingPatched,
-                        format!("process {pid} may not start one more thread"),
-                    )
-                    .hint("a limit of processes or threads (ulimit -u, pids.max of its control group) is reached; nothing was touched"));
-                }
-                return child.map_or(Ok(None), |c| pid_t::try_from(c).map(Some).map_err(|_| gone(pid)));
+                // What our code did is not the program's fault.
+                thread.hold(if inside && ptrace::raised_by_itself(tid) { 0 } else { held });
+                return Ok(match child {
+                    Some(helper) => Lent::Helper(helper),
+                    None if inside && !asked => Lent::Not,
+                    None => Lent::Refused,
+                });
             }
             None if Instant::now() > until && !asked => {
-                // It went on by itself without a helper.
+                // It went on by itself without a helper, or has not had a turn on a processor.
                 ptrace::interrupt(tid).map_err(|e| failed("stopping", &e))?;
                 asked = true;
             }
-            None if rounds > 128 && is_gone(pid, tid) => return Err(gone(pid)),
+            None if Instant::now() > until + DEADLINE => {
+                crate::tracer::too_late(tid);
+                thread.registers = None;
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("thread {tid} of process {pid} did not come back"),
+                ));
+            }
+            None if rounds > 128 && is_gone(tid) => return Err(gone(pid)),
             None => pause(rounds),
         }
     }
-    Ok(None)
+    Ok(Lent::Not)
 }
 
 /// Waits for the helper's first stop. Its registers.
@@ -485,7 +675,10 @@ fn born(pid: pid_t, tid: pid_t) -> Result<Registers, Failure> {
             Ok(None) if Instant::now() < until => pause(rounds),
             Ok(None) => break,
             Err(error) => {
-                return Err(Failure::new(FailureKind::Bug, format!("waiting for our helper in {pid}: {error}")));
+                return Err(Failure::new(
+                    FailureKind::Bug,
+                    format!("waiting for our helper in {pid}: {error}"),
+                ));
             }
         }
     }
@@ -493,17 +686,18 @@ fn born(pid: pid_t, tid: pid_t) -> Result<Registers, Failure> {
 }
 
 /// Waits until the helper has ended; true if it has. What it executes must not be taken away before.
-fn wait_gone(pid: pid_t, tid: pid_t) -> bool {
+fn wait_gone(tid: pid_t) -> bool {
     let until = Instant::now() + DEADLINE;
     for rounds in 0.. {
         match ptrace::poll(tid) {
             Ok(Some(Event::Gone)) | Err(_) => break,
-            Ok(Some(_)) => drop(ptrace::resume(tid, false)),
+            Ok(Some(Event::Signal(libc::SIGSTOP))) => drop(ptrace::resume(tid, false, libc::SIGSTOP)),
+            Ok(Some(_)) => drop(ptrace::resume(tid, false, 0)),
             Ok(None) if Instant::now() > until => break,
             Ok(None) => pause(rounds),
         }
     }
-    while !is_gone(pid, tid) {
+    while !is_gone(tid) {
         if Instant::now() > until {
             return false;
         }
@@ -526,7 +720,12 @@ fn checked(pid: pid_t, number: libc::c_long, answer: u64) -> Result<u64, Failure
     .hint("a security policy of the target (seccomp, SELinux, a memory limit) may forbid it"))
 }
 
-/// Signals that the processor raises: they mean that our own code is wrong.
-fn is_fault(signal: i32) -> bool {
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP].contains(&signal)
+/// Signals that the processor or the kernel raises for what a thread itself did: they mean that our own code is wrong.
+const FAULTS: [i32; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+
+/// Sends a signal to the whole process.
+fn send(pid: pid_t, signal: i32) {
+    // SAFETY: takes numbers. Failure means that the process is gone.
+    unsafe { libc::kill(pid, signal) };
 }

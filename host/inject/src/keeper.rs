@@ -76,6 +76,8 @@ fn keep(word: Word, ready: &mpsc::Sender<io::Result<()>>, stopped: &mpsc::Receiv
     }
     // Woken by the keeper's end; nothing is ever sent.
     let _ = stopped.recv();
+    // Whatever of the session is left in the target has no host from now on.
+    futex.store(0, std::sync::atomic::Ordering::SeqCst);
     // SAFETY: no list takes the place of ours before the stack goes.
     unsafe {
         libc::syscall(libc::SYS_set_robust_list, std::ptr::null_mut::<RobustList>(), size_of::<RobustList>())

@@ -3,24 +3,25 @@
 //! All of it is done by a helper thread (see `helper`) while the program runs. The descriptors of the two memory files
 //! are in the helper's own table and go with it, so that no fork of the program can carry one away.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 
 use libc::pid_t;
 use trocar_abi::control::{Control, MAGIC, Op, flags};
+use trocar_abi::shared::SharedHead;
 use trocar_abi::{PAGE, round_up};
 use trocar_target::{Failure, FailureKind};
 
-use crate::helper::{Call, Helper, Lenders};
+use crate::helper::{Call, Helper, Lenders, make_file, open_memory_file};
 use crate::image::Image;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::from_bytes;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;
-use crate::stop::Stopped;
+use crate::stop::{Stopped, USER_CS};
 
 /// What is to be loaded.
 pub(crate) struct Load<'a> {
@@ -67,7 +68,6 @@ const RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const RX: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
 const ANONYMOUS: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
 const FIXED: u64 = libc::MAP_FIXED as u64;
-const MEMFD_FLAGS: u64 = (libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | libc::MFD_NOEXEC_SEAL) as u64;
 const NO_FILE: u64 = u64::MAX;
 
 /// Loads and boots. On failure everything that was mapped is unmapped again.
@@ -80,6 +80,7 @@ pub(crate) fn load(load: &Load<'_>, stops: &mut Stops) -> Result<Loaded, Failure
     if result.is_err() {
         let unmap = mapped.iter().map(|r| (libc::SYS_munmap, [r.start, r.end - r.start, 0, 0, 0, 0]));
         // The cause is on its way to the user already; a second failure here means that the target is gone.
+        let _ = helper.forget_notes();
         let _ = helper.calls(&unmap.collect::<Vec<Call>>());
     }
     let ended = helper.end();
@@ -90,6 +91,11 @@ pub(crate) fn load(load: &Load<'_>, stops: &mut Stops) -> Result<Loaded, Failure
 fn put(load: &Load<'_>, helper: &mut Helper<'_>, mapped: &mut Vec<Range<u64>>) -> Result<Loaded, Failure> {
     let Mapped { base, code, shared } = map(load, helper, mapped)?;
     fill(load, base, &code)?;
+    let at = std::mem::offset_of!(SharedHead, control) as u64;
+    let control = base + load.region.private;
+    shared
+        .write_all_at(&control.to_le_bytes(), at)
+        .map_err(|e| Failure::new(FailureKind::Bug, format!("writing the shared memory's head: {e}")))?;
     boot(load, helper, base, Op::Init)?;
     let control = boot(load, helper, base, Op::Fill)?;
     for block in load.blocks {
@@ -105,10 +111,12 @@ fn map(load: &Load<'_>, helper: &mut Helper<'_>, mapped: &mut Vec<Range<u64>>) -
     for block in load.blocks {
         let free = ANONYMOUS | libc::MAP_FIXED_NOREPLACE as u64;
         helper.call(libc::SYS_mmap, [block.address, block.len, RW, free, NO_FILE, 0])?;
+        helper.note(block.range())?;
         mapped.push(block.range());
     }
     // After the blocks: the kernel could choose for it the very gap that was chosen for one of them.
     let base = helper.call(libc::SYS_mmap, [0, region.len, RW, ANONYMOUS, NO_FILE, 0])?;
+    helper.note(base..base + region.len)?;
     mapped.push(base..base + region.len);
     let scratch = base + region.private;
     refuse_forbidden_ticks(load, helper, scratch)?;
@@ -137,14 +145,11 @@ struct Mapped {
 fn map_files(load: &Load<'_>, helper: &mut Helper<'_>, base: u64) -> Result<(File, File), Failure> {
     let region = load.region;
     let names = [base + region.private, base + region.private + 12];
-    let make = |flags: u64| names.map(|name| (libc::SYS_memfd_create, [name, flags, 0, 0, 0, 0]));
-    let mut made = helper.calls(&make(MEMFD_FLAGS))?;
-    if made.iter().all(Result::is_err) {
-        // Before Linux 6.3 there was no MFD_NOEXEC_SEAL.
-        made = helper.calls(&make(u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)))?;
-    }
+    let made =
+        names.map(|name| make_file(|flags| helper.call(libc::SYS_memfd_create, [name, flags, 0, 0, 0, 0])));
     let numbers: Vec<u64> = made.iter().flatten().copied().collect();
-    let files: Vec<io::Result<File>> = numbers.iter().map(|fd| open_memory_file(load.pid, helper.tid(), *fd)).collect();
+    let files: Vec<io::Result<File>> =
+        numbers.iter().map(|fd| open_memory_file(load.pid, helper.tid(), *fd)).collect();
     let mut calls: Vec<Call> = Vec::new();
     if let ([code, shared], [Ok(_), Ok(_)]) = (numbers.as_slice(), files.as_slice()) {
         let private = libc::MAP_PRIVATE as u64 | FIXED;
@@ -176,23 +181,22 @@ fn map_files(load: &Load<'_>, helper: &mut Helper<'_>, base: u64) -> Result<(Fil
 }
 
 /// Calls of one letter.
-pub(crate) const LETTER: usize = 48;
+pub(crate) const LETTER: usize = 32;
 
-/// Opens a memory file of the target here. Works across mount and pid namespaces.
-fn open_memory_file(pid: pid_t, tid: pid_t, fd: u64) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/task/{tid}/fd/{fd}"))?;
-    // A file of ours is new and nameless. Whatever else the target's number leads to (a program that shares the memory
-    // could forge it) must not be touched with our rights.
-    let facts = file.metadata()?;
-    if facts.len() != 0 || facts.nlink() != 0 || !can_be_sealed(&file) {
-        return Err(io::Error::other("the descriptor is not the memory file that was made"));
-    }
-    Ok(file)
-}
-
-/// Whether a thread may be taken away from where it is for a moment: not in the middle of a restartable sequence, which would then run
-/// on as if it had not been interrupted (rseq(2); `struct rseq_cs` in `linux/rseq.h`).
+/// Whether a thread may be taken away from where it is for a moment. Not in the middle of a restartable sequence, which
+/// would then run on as if it had not been interrupted (rseq(2); `struct rseq_cs` in `linux/rseq.h`); not in 32-bit code
+/// or in a call that was not made by `syscall`, where numbers and registers mean something else; not where the program
+/// has its own system calls handed to itself.
 pub(crate) fn borrowable(memory: &RemoteMemory, thread: &Stopped) -> bool {
+    const X32: u64 = 0x4000_0000;
+    let Some(registers) = thread.registers else { return false };
+    let by_syscall =
+        || memory.bytes(RemoteAddress(registers.rip.wrapping_sub(2)), 2).is_ok_and(|b| b == [0x0f, 0x05]);
+    let in_call = registers.orig_rax.cast_signed() >= 0;
+    let native = registers.cs == USER_CS && (!in_call || (registers.orig_rax & X32 == 0 && by_syscall()));
+    if !native || crate::ptrace::dispatches_calls(thread.tid) {
+        return false;
+    }
     let area = crate::ptrace::rseq_area(thread.tid);
     if area == 0 {
         return true;
@@ -224,7 +228,10 @@ fn helpers_flag() -> u32 {
 }
 
 /// Whether `fs:0` may stand for the thread pointer: it does where it holds it in every thread.
-pub(crate) fn thread_pointers(memory: &RemoteMemory, pointers: impl Iterator<Item = u64>) -> Result<u32, Failure> {
+pub(crate) fn thread_pointers(
+    memory: &RemoteMemory,
+    pointers: impl Iterator<Item = u64>,
+) -> Result<u32, Failure> {
     let mut pointers = pointers;
     if pointers.all(|p| p != 0 && memory.word(RemoteAddress(p)).is_ok_and(|word| word == p)) {
         return Ok(flags::FS0_SELF);
@@ -259,13 +266,9 @@ fn fill(load: &Load<'_>, base: u64, code: &File) -> Result<(), Failure> {
     let gone = |e: io::Error| lost(load.pid, &e);
     let data = load.image.data_at(base + load.region.text)?;
     load.memory.write(RemoteAddress(base + load.region.data), &data).map_err(gone)?;
-    load.memory.write(RemoteAddress(base + load.region.private), &(load.private)(base, helpers_flag())).map_err(gone)
-}
-
-#[expect(unsafe_code, reason = "seals have no safe interface in std")]
-fn can_be_sealed(file: &File) -> bool {
-    // SAFETY: a request on a descriptor of ours, without an argument. Only memory files answer it.
-    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) >= 0 }
+    load.memory
+        .write(RemoteAddress(base + load.region.private), &(load.private)(base, helpers_flag()))
+        .map_err(gone)
 }
 
 #[expect(unsafe_code, reason = "sealing a file has no safe interface in std")]

@@ -6,9 +6,11 @@ use trocar_abi::{PAGE, round_up};
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, Seccomp};
 
+use crate::journal::Journal;
 use crate::plain::{bytes_of, bytes_of_all};
 use crate::region::{Region, SPARE_STACK};
 use crate::request::AttachPlan;
+use crate::vectors::touches_high_vectors;
 
 /// The control block and what it points to, as one run of bytes.
 pub(crate) struct Placed {
@@ -18,11 +20,17 @@ pub(crate) struct Placed {
     params: Vec<u8>,
     strings: Vec<u8>,
     handlers: Vec<u8>,
+    journal: Vec<u8>,
     site_count: u32,
 }
 
 impl Placed {
-    pub(crate) fn new(plan: &AttachPlan, trampolines: &[Trampoline], gates: &[u64]) -> Self {
+    pub(crate) fn new(
+        plan: &AttachPlan,
+        trampolines: &[Trampoline],
+        gates: &[u64],
+        journal: Vec<u8>,
+    ) -> Self {
         let planned = plan.modules.iter().flat_map(|m| &m.sites);
         let site = |(t, p): (&Trampoline, &crate::request::PlannedSite)| Site {
             address: t.site_address,
@@ -38,12 +46,19 @@ impl Placed {
             maps: bytes_of_all(&plan.probe.maps),
             params: plan.probe.params.iter().flat_map(|p| p.to_le_bytes()).collect(),
             strings: plan.probe.strings.clone(),
+            journal,
             handlers: plan.probe.handlers.iter().flat_map(|h| h.bytes().chain([0])).collect(),
         }
     }
 
-    fn parts(&self) -> [&[u8]; 6] {
-        [&self.sites, &self.gates, &self.maps, &self.params, &self.strings, &self.handlers]
+    /// Puts the region's numbers into the session's record.
+    pub(crate) fn settle(&mut self, region: &Region) -> Result<(), Failure> {
+        self.journal = Journal::settle(&self.journal, region)?;
+        Ok(())
+    }
+
+    fn parts(&self) -> [&[u8]; 7] {
+        [&self.sites, &self.gates, &self.maps, &self.params, &self.strings, &self.handlers, &self.journal]
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -69,7 +84,7 @@ impl Placed {
             tail.resize(usize::try_from(round_up(tail.len() as u64, 16)).unwrap_or(0), 0);
             at
         };
-        let [sites, gates, maps, params, strings, handlers] = self.parts().map(&mut put);
+        let [sites, gates, maps, params, strings, handlers, journal] = self.parts().map(&mut put);
         let count = |bytes: &[u8], size: usize| u32::try_from(bytes.len() / size).unwrap_or(0);
         let probe = Probe {
             module: base + region.module,
@@ -111,6 +126,8 @@ impl Placed {
             region: base + region.contexts,
             clock_gettime: clock,
             layout: *layout,
+            journal,
+            journal_len: self.journal.len() as u64,
             hit_entry: 0,
             flags_at: 0,
             failed: 0,
@@ -129,6 +146,7 @@ pub(crate) fn has_filter(plan: &AttachPlan) -> Result<bool, Failure> {
     Ok(plan.process.threads()?.iter().any(|t| t.seccomp != Seccomp::Off))
 }
 
+/// Bits of [`flags`].
 pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
     let mut bits = 0;
     if plan.go {
@@ -136,6 +154,9 @@ pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
     }
     if plan.collector {
         bits |= flags::NEVER_SWITCH;
+    }
+    if !touches_high_vectors(&plan.probe.code) {
+        bits |= flags::LOW_VECTORS;
     }
     // A filter cannot be read here yet, so nothing is asked of the kernel that the program might not ask itself.
     bits | if filtered { flags::NO_SYSCALLS } else { flags::MAY_READ }

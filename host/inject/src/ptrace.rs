@@ -66,11 +66,11 @@ pub(crate) fn detach(tid: pid_t, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::ptrace(libc::PTRACE_DETACH, tid, 0usize, signal as usize) })
 }
 
-/// Lets a stopped tracee run, up to the next system call if `to_system_call`.
-pub(crate) fn resume(tid: pid_t, to_system_call: bool) -> io::Result<()> {
+/// Lets a stopped tracee run, up to the next system call if `to_system_call`, with a signal or zero.
+pub(crate) fn resume(tid: pid_t, to_system_call: bool, signal: c_int) -> io::Result<()> {
     let request = if to_system_call { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
     // SAFETY: takes numbers only.
-    check(unsafe { libc::ptrace(request, tid, 0usize, 0usize) })
+    check(unsafe { libc::ptrace(request, tid, 0usize, signal as usize) })
 }
 
 /// General registers of a stopped tracee.
@@ -114,28 +114,87 @@ pub(crate) fn rseq_area(tid: pid_t) -> u64 {
 }
 
 /// What happened to the tracee, if anything has. Never blocks.
+///
+/// A stop is looked at, not consumed: a signal that is about to be delivered is forgotten by the kernel when its stop was
+/// consumed and the tracer ends before it hands the signal on (`ptrace_stop` in `kernel/signal.c`). So the same stop is
+/// reported until the tracee is resumed.
 pub(crate) fn poll(tid: pid_t) -> io::Result<Option<Event>> {
-    let mut status = 0;
-    // SAFETY: the kernel writes one status word.
-    let got = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
-    if got == -1 {
-        let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::ECHILD) { Ok(Some(Event::Gone)) } else { Err(error) };
-    }
-    if got == 0 {
-        return Ok(None);
-    }
-    if !libc::WIFSTOPPED(status) {
+    let all = libc::WEXITED | libc::WSTOPPED;
+    let Some((code, status)) = look(tid, all | libc::WNOWAIT)? else { return Ok(None) };
+    if code != libc::CLD_TRAPPED && code != libc::CLD_STOPPED {
+        reap(tid);
         return Ok(Some(Event::Gone));
     }
-    let signal = libc::WSTOPSIG(status);
-    Ok(Some(if status >> 16 == libc::PTRACE_EVENT_STOP {
+    // As `waitpid` has it in the upper part of its status.
+    let (signal, event) = (status & 0xff, status >> 8);
+    Ok(Some(if event == libc::PTRACE_EVENT_STOP {
         Event::Stopped
-    } else if status >> 16 == libc::PTRACE_EVENT_CLONE {
+    } else if event == libc::PTRACE_EVENT_CLONE {
         Event::Cloned
     } else if signal == libc::SIGTRAP | 0x80 {
         Event::SystemCall
     } else {
         Event::Signal(signal)
     }))
+}
+
+/// Takes the end of a tracee into account, if it has ended: until somebody does, an exec in its process waits. Any thread
+/// of the tracer's process may do this.
+pub(crate) fn reap(tid: pid_t) {
+    // A wait for ends also takes in a tracee's stops, which are the tracer's to see: so look first.
+    let ended = look(tid, libc::WEXITED | libc::WNOWAIT);
+    if matches!(ended, Ok(Some((code, _))) if ![libc::CLD_TRAPPED, libc::CLD_STOPPED].contains(&code)) {
+        // Nothing is to be done if another thread was first.
+        let _ = look(tid, libc::WEXITED);
+    }
+}
+
+/// Code and status of a child's state, `None` if there is no news; a child that nobody knows has ended.
+fn look(tid: pid_t, what: c_int) -> io::Result<Option<(c_int, c_int)>> {
+    // SAFETY: the struct is plain numbers, for which zero is a value.
+    let mut facts: libc::siginfo_t = unsafe { mem::zeroed() };
+    let id = tid.cast_unsigned();
+    // SAFETY: the kernel writes one `siginfo_t`.
+    let got = unsafe { libc::waitid(libc::P_PID, id, &raw mut facts, what | libc::__WALL | libc::WNOHANG) };
+    if got == -1 {
+        let error = io::Error::last_os_error();
+        let unknown = error.raw_os_error() == Some(libc::ECHILD);
+        return if unknown { Ok(Some((libc::CLD_EXITED, 0))) } else { Err(error) };
+    }
+    // SAFETY: a field that `waitid` fills, zero if there was no news.
+    if unsafe { facts.si_pid() } == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    Ok(Some((facts.si_code, unsafe { facts.si_status() })))
+}
+
+/// Whether the signal that a tracee is about to get was raised by what it did itself (a fault, a forbidden call), not sent.
+pub(crate) fn raised_by_itself(tid: pid_t) -> bool {
+    // SAFETY: the struct is plain numbers, for which zero is a value.
+    let mut facts: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes one `siginfo_t`.
+    let got = unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, tid, 0usize, &raw mut facts) };
+    got == 0 && facts.si_code > 0
+}
+
+/// Whether system calls of the thread are handed to its own program instead (PR_SET_SYSCALL_USER_DISPATCH, Linux 5.11).
+/// Kernels that cannot tell (before 6.4) are taken to say no.
+pub(crate) fn dispatches_calls(tid: pid_t) -> bool {
+    const GET_CONFIGURATION: libc::c_uint = 0x4211;
+    let mut answer = [0u64; 4]; // struct ptrace_sud_config: its first word is the mode
+    // SAFETY: the kernel writes the 32 bytes that it is told there are, and no others.
+    let got = unsafe { libc::ptrace(GET_CONFIGURATION, tid, size_of_val(&answer), answer.as_mut_ptr()) };
+    let [mode, ..] = answer;
+    got == 0 && mode != 0
+}
+
+/// Gives a thread of ours the ordinary schedule and every processor, whatever it has inherited.
+pub(crate) fn make_ordinary(tid: pid_t) {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads one `sched_param`. Refusal leaves it as it is.
+    unsafe { libc::sched_setscheduler(tid, libc::SCHED_OTHER, &raw const parameters) };
+    let everywhere = [u64::MAX; 16];
+    // SAFETY: the kernel reads that many bytes of processors, and takes those that there are.
+    unsafe { libc::sched_setaffinity(tid, size_of_val(&everywhere), everywhere.as_ptr().cast()) };
 }

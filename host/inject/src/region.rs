@@ -16,6 +16,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use trocar_abi::control::{Control, context_stride};
 use trocar_abi::shared::Layout;
 use trocar_abi::{PAGE, round_up};
@@ -80,7 +82,7 @@ impl Region {
 }
 
 /// A block of trampolines near a module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Block {
     /// Address of the block: its page of gates.
     pub(crate) address: u64,

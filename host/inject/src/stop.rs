@@ -1,12 +1,14 @@
 //! Stopping a whole process for some microseconds, and letting it go as if nothing had happened.
 //!
-//! A thread counts as stopped when ptrace says so, or when it sleeps in the kernel after an interrupt at a program
-//! counter that the caller finds harmless (a vfork parent or a thread in an uninterruptible sleep never stops, and
-//! must not hold up the others): before it runs one more instruction of the program, it stops.
+//! A thread counts as stopped when ptrace says so, or when it is still in the system call in which it slept before it was
+//! interrupted, at a program counter that the caller finds harmless: before it runs one more instruction of the program,
+//! it stops. So a vfork parent or a thread in an uninterruptible sleep, which never stops, does not hold up the others,
+//! and on a busy machine nobody waits until each sleeper has had its turn on a processor.
 //!
 //! What an interrupt disturbs is put right: calls that the kernel would end with EINTR for a stop, though no signal
 //! came, are made to start again. If we die at any point, the kernel lets every thread go.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
 use crate::ptrace::{self, Event, Registers};
+use crate::tracer;
 
 /// How long a stop may take until everything is let go again (DESIGN §4), try by try: a thread that was asleep needs a
 /// turn on a processor before it stops, and a busy machine has none to give at once. Between tries the target runs.
@@ -36,6 +39,8 @@ const RESTARTED: [u64; 21] = [
     232, 281, 441, // epoll_wait, epoll_pwait, epoll_pwait2
     426, // io_uring_enter
 ];
+/// Code segment of 64-bit user code (`__USER_CS` in `asm/segment.h`).
+pub(crate) const USER_CS: u64 = 0x33;
 const EINTR: i64 = -4;
 /// The kernel's own "start again unless a handler ran" (`linux/errno.h`).
 const ERESTARTNOHAND: i64 = -514;
@@ -77,37 +82,38 @@ impl World {
         Err(last.unwrap_or_else(|| gone(pid)))
     }
 
-    fn try_stop(
-        pid: pid_t,
-        deadline: Duration,
-        harmless: &impl Fn(u64) -> bool,
-    ) -> Result<Self, Failure> {
+    fn try_stop(pid: pid_t, deadline: Duration, harmless: &impl Fn(u64) -> bool) -> Result<Self, Failure> {
         let began = Instant::now();
         let mut world = Self { pid, threads: Vec::new(), began, released: false };
-        let mut waiting: Vec<(pid_t, i32)> = Vec::new();
+        let mut waiting: Vec<pid_t> = Vec::new();
+        // Before anybody is interrupted, and before the clock starts to matter to anybody.
+        let asleep: HashMap<pid_t, Asleep> =
+            tasks(pid)?.into_iter().filter_map(|tid| Some((tid, Asleep::look(tid)?))).collect();
+        world.began = Instant::now();
         loop {
             let mut fresh = 0;
             for tid in tasks(pid)? {
-                let known = world.threads.iter().any(|t| t.tid == tid) || waiting.iter().any(|w| w.0 == tid);
+                let known = world.threads.iter().any(|t| t.tid == tid) || waiting.contains(&tid);
                 if known {
                     continue;
                 }
-                match ptrace::seize(tid, false).and_then(|()| ptrace::interrupt(tid)) {
+                match ask_to_stop(tid, false) {
                     Ok(()) => {
-                        waiting.push((tid, 0));
+                        waiting.push(tid);
                         fresh += 1;
                     }
                     // Seized in an earlier try, and still on its way to its stop.
                     Err(error) if error.raw_os_error() == Some(libc::EPERM) && own_tracee(pid, tid) => {
-                        waiting.push((tid, 0));
+                        tracer::seized(tid);
+                        waiting.push(tid);
                         fresh += 1;
                     }
                     // It ended between the listing and now, or it is a zombie leader: it runs nothing any more.
-                    Err(_) if is_gone(pid, tid) => {}
+                    Err(_) if is_gone(tid) => {}
                     Err(error) => return Err(seize_failure(pid, tid, &error)),
                 }
             }
-            world.wait(&mut waiting, began + deadline, harmless)?;
+            world.wait(&mut waiting, began + deadline, harmless, &asleep)?;
             if fresh == 0 {
                 break;
             }
@@ -118,8 +124,8 @@ impl World {
         Ok(world)
     }
 
-    /// Stops one thread, to work for us: one that sleeps in a system call if there is one; the first thread last, because
-    /// in most servers it does the work. `usable` says by program counter and stack pointer whether it may be used.
+    /// Stops one thread, to work for us: one that sleeps in a system call which the kernel starts again, if there is one;
+    /// the first thread last, because in most servers it does the work. `usable` says by program counter and stack pointer whether it may be used.
     ///
     /// `filtered`: some thread has a seccomp filter, which is suspended for the one that is used.
     pub(crate) fn stop_one(
@@ -132,19 +138,22 @@ impl World {
             // Listed anew each time: threads come and go.
             let mut tids = tasks(pid)?;
             tids.reverse();
-            tids.sort_by_key(|&tid| (sleeping_at(pid, tid).is_none(), tid == pid));
+            // Each looked at once: what is read would change while they are sorted.
+            tids.sort_by_cached_key(|&tid| (disturbance(tid), tid == pid));
             for tid in tids {
                 let mut world = Self { pid, threads: Vec::new(), began: Instant::now(), released: false };
-                match ptrace::seize(tid, filtered).and_then(|()| ptrace::interrupt(tid)) {
+                match ask_to_stop(tid, filtered) {
                     Ok(()) => {}
-                    Err(_) if is_gone(pid, tid) => continue,
+                    Err(_) if is_gone(tid) => continue,
                     // Seized in an earlier round and still on its way to its stop.
-                    Err(error) if error.raw_os_error() == Some(libc::EPERM) && own_tracee(pid, tid) => {}
+                    Err(error) if error.raw_os_error() == Some(libc::EPERM) && own_tracee(pid, tid) => {
+                        tracer::seized(tid);
+                    }
                     Err(error) if filtered => return Err(filter_failure(pid, &error)),
                     Err(error) => return Err(seize_failure(pid, tid, &error)),
                 }
                 let until = Instant::now() + Duration::from_millis(deadline);
-                match world.wait(&mut vec![(tid, 0)], until, &|_| false) {
+                match world.wait(&mut vec![tid], until, &|_| false, &HashMap::new()) {
                     Ok(()) => {}
                     Err(failure) => {
                         last = failure.message;
@@ -162,7 +171,7 @@ impl World {
                 last = format!("thread {tid} is at a place where it cannot be used");
                 world.threads.push(thread);
             }
-            if tasks(pid)?.iter().all(|&tid| is_gone(pid, tid)) {
+            if tasks(pid)?.iter().all(|&tid| is_gone(tid)) {
                 return Err(gone(pid));
             }
             std::thread::sleep(BACK_OFF);
@@ -174,30 +183,36 @@ impl World {
         .hint("the target was let go untouched; try again when the machine is less busy"))
     }
 
+    /// Waits until all of `waiting` have stopped. Those that do not in time are let go when they do.
     fn wait(
         &mut self,
-        waiting: &mut Vec<(pid_t, i32)>,
+        waiting: &mut Vec<pid_t>,
         until: Instant,
         harmless: &impl Fn(u64) -> bool,
+        asleep: &HashMap<pid_t, Asleep>,
+    ) -> Result<(), Failure> {
+        let result = self.wait_for_all(waiting, until, harmless, asleep);
+        if result.is_err() {
+            waiting.drain(..).for_each(tracer::too_late);
+        }
+        result
+    }
+
+    fn wait_for_all(
+        &mut self,
+        waiting: &mut Vec<pid_t>,
+        until: Instant,
+        harmless: &impl Fn(u64) -> bool,
+        asleep: &HashMap<pid_t, Asleep>,
     ) -> Result<(), Failure> {
         let mut rounds = 0u32;
         while !waiting.is_empty() {
             let mut failure = None;
-            waiting.retain(|&(tid, _)| match ptrace::poll(tid) {
+            waiting.retain(|&tid| match ptrace::poll(tid) {
                 Ok(None) => true,
                 Ok(Some(Event::Gone)) => false,
                 Ok(Some(event)) => {
-                    let held = if let Event::Signal(signal) = event { signal } else { 0 };
-                    // No registers: killed while it was stopped, so nothing of it runs any more.
-                    if let Ok(r) = ptrace::registers(tid) {
-                        self.threads.push(Stopped {
-                            tid,
-                            registers: Some(r),
-                            ip: r.rip,
-                            sp: r.rsp,
-                            held,
-                        });
-                    }
+                    self.threads.extend(Stopped::at(tid, event));
                     false
                 }
                 Err(error) => {
@@ -215,20 +230,30 @@ impl World {
                 break;
             }
             rounds += 1;
-            if rounds > 128 {
-                waiting.retain(|&(tid, _)| !is_gone(self.pid, tid));
-                waiting.retain(|&(tid, _)| match sleeping_at(self.pid, tid) {
-                    // Only one that cannot stop: any other is on its way, and must be seen when it stops, because the
-                    // stop may have ended its call with EINTR.
-                    Some((sp, ip)) if harmless(ip) && cannot_stop(self.pid, tid) => {
-                        self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
-                        false
-                    }
-                    _ => true,
+            if rounds > 64 {
+                waiting.retain(|&tid| !is_gone(tid));
+                let mut borrowers = Vec::new();
+                waiting.retain(|&tid| {
+                    // It is let go when it stops, since the stop may have ended its call with EINTR.
+                    let place = asleep.get(&tid).filter(|a| a.has_not_run(tid)).map(|a| (a.sp, a.ip));
+                    let place = place.or_else(|| {
+                        cannot_stop(tid).then(|| sleeping_at(tid)).flatten().map(|s| (s.sp, s.ip))
+                    });
+                    let Some((sp, ip)) = place.filter(|(_, ip)| harmless(*ip)) else { return true };
+                    self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
+                    borrowers.extend(memory_borrowers(self.pid, tid));
+                    false
                 });
+                // A child of vfork runs in this very memory. One that ended or execed meanwhile does not any more.
+                for child in borrowers {
+                    let new = !waiting.contains(&child) && self.threads.iter().all(|t| t.tid != child);
+                    if new && ask_to_stop(child, false).is_ok() {
+                        waiting.push(child);
+                    }
+                }
             }
             if Instant::now() > until {
-                let tids: Vec<String> = waiting.iter().map(|w| w.0.to_string()).collect();
+                let tids: Vec<String> = waiting.iter().map(pid_t::to_string).collect();
                 return Err(Failure::new(
                     FailureKind::NothingPatched,
                     format!("thread {} of process {} did not stop in time", tids.join(", "), self.pid),
@@ -264,6 +289,13 @@ impl Drop for World {
 }
 
 impl Stopped {
+    /// A thread in the stop of which it was heard. `None`: killed while it was stopped, so nothing of it runs any more.
+    pub(crate) fn at(tid: pid_t, event: Event) -> Option<Self> {
+        let registers = ptrace::registers(tid).ok()?;
+        let held = if let Event::Signal(signal) = event { signal } else { 0 };
+        Some(Self { tid, registers: Some(registers), ip: registers.rip, sp: registers.rsp, held })
+    }
+
     /// Sets the thread's registers, now and for its release.
     pub(crate) fn set_registers(&mut self, registers: Registers) -> io::Result<()> {
         ptrace::set_registers(self.tid, &registers)?;
@@ -288,19 +320,23 @@ impl Stopped {
             // If this fails the thread is gone, and with it the reason to do it.
             let _ = ptrace::set_registers(self.tid, registers);
         }
-        // A thread that sleeps cannot be detached now: the kernel does it when this tracer thread ends.
-        let _ = ptrace::detach(self.tid, self.held);
+        // One that only sleeps cannot be detached yet.
+        if ptrace::detach(self.tid, self.held).is_err() && self.registers.is_none() {
+            tracer::too_late(self.tid);
+        }
     }
 }
 
 /// Whether a thread is at the end of a call that our stop, and nothing else, ended with EINTR.
 pub(crate) fn starts_again(registers: &Registers) -> bool {
-    registers.rax.cast_signed() == EINTR && RESTARTED.contains(&registers.orig_rax)
+    // In 32-bit code the numbers mean other calls.
+    registers.cs == USER_CS && registers.rax.cast_signed() == EINTR && RESTARTED.contains(&registers.orig_rax)
 }
 
 /// Lets others run between two looks: this thread may have real-time priority, and a yield would give way to its equals
 /// only, while the thread that it waits for needs this very processor.
 pub(crate) fn pause(rounds: u32) {
+    tracer::let_late_ones_go();
     match rounds {
         0..32 => std::hint::spin_loop(),
         32..200 => std::thread::sleep(Duration::from_micros(5)),
@@ -317,26 +353,97 @@ pub(crate) fn tasks(pid: pid_t) -> Result<Vec<pid_t>, Failure> {
 }
 
 /// Whether a thread has ended. A first thread that ended before the others is reported by no wait; this tells it.
-pub(crate) fn is_gone(pid: pid_t, tid: pid_t) -> bool {
-    match fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")) {
+pub(crate) fn is_gone(tid: pid_t) -> bool {
+    match fs::read_to_string(format!("/proc/{tid}/stat")) {
         Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
         Err(_) => true,
     }
 }
 
 /// Whether a thread sleeps so that no stop reaches it: a vfork parent, or one that waits for a disk (state D).
-fn cannot_stop(pid: pid_t, tid: pid_t) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+fn cannot_stop(tid: pid_t) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('D'))
 }
 
-/// Stack pointer and program counter of a thread that sleeps in the kernel; `None` while it runs.
-fn sleeping_at(pid: pid_t, tid: pid_t) -> Option<(u64, u64)> {
-    let line = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+/// A thread that sleeps in the kernel.
+struct Sleeping {
+    /// Number of the system call that it sleeps in, if it is one.
+    call: Option<u64>,
+    sp: u64,
+    ip: u64,
+}
+
+/// Where a thread sleeps in the kernel; `None` while it runs.
+fn sleeping_at(tid: pid_t) -> Option<Sleeping> {
+    let line = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
+    let call = line.split_whitespace().next()?.parse().ok();
     let mut words = line.split_whitespace().rev();
     let number = |word: Option<&str>| u64::from_str_radix(word?.strip_prefix("0x")?, 16).ok();
     let ip = number(words.next())?;
-    Some((number(words.next())?, ip))
+    Some(Sleeping { call, sp: number(words.next())?, ip })
+}
+
+/// A thread that slept in a system call before it was interrupted.
+struct Asleep {
+    sp: u64,
+    ip: u64,
+    /// How often it had been given a processor by then.
+    turns: u64,
+}
+
+impl Asleep {
+    /// Looks at a thread. `None`: it does not sleep, or the kernel does not count turns (CONFIG_SCHED_INFO).
+    fn look(tid: pid_t) -> Option<Self> {
+        let turns = turns(tid)?;
+        let Sleeping { sp, ip, .. } = sleeping_at(tid)?;
+        Some(Self { sp, ip, turns })
+    }
+
+    /// Whether it has not been on a processor since it was looked at. It was asked to stop meanwhile: when it gets one,
+    /// it stops before it leaves the kernel.
+    fn has_not_run(&self, tid: pid_t) -> bool {
+        turns(tid) == Some(self.turns)
+    }
+}
+
+/// How often a thread was given a processor, counted when it gets it (`pcount`, Documentation/scheduler/sched-stats.rst).
+fn turns(tid: pid_t) -> Option<u64> {
+    fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?.split_whitespace().nth(2)?.parse().ok()
+}
+
+/// How much the program would notice if we were killed while one of its threads is being stopped: nothing where the
+/// kernel itself starts the call again, or where the thread runs; else its call may end with EINTR.
+fn disturbance(tid: pid_t) -> u8 {
+    /// poll, select, pause, nanosleep, wait4, rt_sigsuspend, futex, restart_syscall, clock_nanosleep, waitid, pselect6,
+    /// ppoll (signal(7): never ended by a stop).
+    const STARTED_AGAIN: [u64; 12] = [7, 23, 34, 35, 61, 130, 202, 219, 230, 247, 270, 271];
+    match sleeping_at(tid) {
+        Some(Sleeping { call: Some(call), .. }) if STARTED_AGAIN.contains(&call) => 0,
+        None => 1,
+        Some(Sleeping { call: Some(call), .. }) if RESTARTED.contains(&call) => 2,
+        Some(_) => 3,
+    }
+}
+
+/// Processes that a thread has made by vfork and that still run in its memory.
+#[expect(unsafe_code, reason = "kcmp(2) has no safe interface in std")]
+fn memory_borrowers(pid: pid_t, tid: pid_t) -> Vec<pid_t> {
+    const KCMP_VM: libc::c_int = 1;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
+    let same_memory = |child: &pid_t| {
+        // SAFETY: takes numbers. 1 to 3 say that the two differ; a kernel that cannot say is taken to say that they do not.
+        let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, *child, KCMP_VM, 0, 0) };
+        order <= 0
+    };
+    children.split_whitespace().filter_map(|c| c.parse().ok()).filter(same_memory).collect()
+}
+
+/// Seizes a thread and asks it to stop.
+fn ask_to_stop(tid: pid_t, unfiltered: bool) -> io::Result<()> {
+    ptrace::seize(tid, unfiltered)?;
+    tracer::seized(tid);
+    ptrace::interrupt(tid)
 }
 
 /// Whether this thread traces it already.

@@ -271,6 +271,23 @@ pub struct Receipt {
     pub pause_ns: u64,
 }
 
+/// What killed hosts had left in a process was removed before anything else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reaped {
+    /// The target.
+    pub pid: i32,
+    /// Sessions whose host was killed.
+    pub sessions: usize,
+    /// Sites of theirs.
+    pub sites: usize,
+    /// Whether all of them are as before.
+    pub restored: bool,
+    /// Mappings of ours that are left in the target.
+    pub mappings_left: usize,
+    /// What is left and why, by name.
+    pub residue: Vec<String>,
+}
+
 /// The target ended while the probe was in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exited {

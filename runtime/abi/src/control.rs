@@ -33,6 +33,8 @@ pub mod flags {
     pub const GO_ARGUMENTS: u32 = 1 << 4;
     /// `process_vm_readv` may be called (a filter that forbids it makes every `read` an error code).
     pub const MAY_READ: u32 = 1 << 5;
+    /// The module's machine code touches none of xmm8 to xmm15: a hit need not save them. Set by proof only.
+    pub const LOW_VECTORS: u32 = 1 << 6;
 }
 
 /// The control block.
@@ -86,6 +88,11 @@ pub struct Control {
     pub clock_gettime: u64,
     /// Sizes of the shared memory.
     pub layout: crate::shared::Layout,
+    /// Address and length of the host's own record of the session, for who has to remove it without its host; the agent
+    /// does not read it.
+    pub journal: u64,
+    /// Length of that record in bytes.
+    pub journal_len: u64,
     /// Answers: address that trampolines call.
     pub hit_entry: u64,
     /// Answers: address of the word with the agent's own copy of `flags`, which the host corrects before it opens a gate.
@@ -170,4 +177,4 @@ pub mod site_flags {
 
 const _: () = assert!(size_of::<Site>() == 16);
 const _: () = assert!(size_of::<Probe>() == 96);
-const _: () = assert!(size_of::<Control>() == 72 + 96 + 40 + 16 + 24 + 24 + MESSAGE_BYTES);
+const _: () = assert!(size_of::<Control>() == 72 + 96 + 40 + 16 + 24 + 40 + MESSAGE_BYTES);

@@ -22,7 +22,7 @@ pub const RED_ZONE: u64 = 128;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct HitFrame {
-    /// Low 128 bits of xmm0 to xmm15.
+    /// Low 128 bits of xmm0 to xmm15; of the upper eight only where the module touches them.
     pub xmm: [[u64; 2]; 16],
     /// MXCSR of the target, in the low half.
     pub mxcsr: u64,

@@ -136,8 +136,8 @@ pub struct SharedHead {
     pub trap_tid: u32,
     /// Contexts claimed by threads so far; the host refills the pool before this reaches `contexts`.
     pub claimed: u32,
-    /// Number of the host call that had no context when it should: our bug, for the report.
-    pub reserved: u64,
+    /// Address of the control block in the target, for who finds the session without its host.
+    pub control: u64,
 }
 
 /// Bit that the kernel sets in a robust futex word when its owner dies (`linux/futex.h`).

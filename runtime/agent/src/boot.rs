@@ -10,7 +10,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
 use trocar_abi::control::{Control, MAGIC, Op, Probe, context_stride, flags};
-use trocar_abi::hit::{ContextHead, ThreadSlot};
+use trocar_abi::hit::{ContextHead, RED_ZONE, ThreadSlot};
 use trocar_abi::map::MapSpec;
 use trocar_abi::shared::{ContextShared, TAIL_OFFSET};
 use trocar_abi::{PAGE, round_up};
@@ -19,7 +19,8 @@ use trocar_sandbox::{Env, Instance, Loaded, Maps, configure};
 use wasmtime::{Config, CustomCodeMemory, Engine, Module};
 
 use crate::context::Context;
-use crate::entry::hit_entry;
+use crate::dispatch::after_trap;
+use crate::entry::{FLAGS_BY_POPFQ, HIGH_VECTORS, hit_entry};
 use crate::global::{
     BOOT_HEAP, BOOT_THREAD, BOOT_TLS, CONTROL, FILLED, MEMORY_BASE, MEMORY_LEN, agent, agent_mut,
     thread_pointer,
@@ -45,6 +46,9 @@ pub(crate) unsafe extern "C" fn boot(op: u32, control: *mut Control) {
         return;
     }
     CONTROL.store(control, Ordering::Relaxed);
+    // An operation that was broken off left these as they were in its midst.
+    BOOT_TLS.store(ptr::null_mut(), Ordering::Relaxed);
+    BOOT_HEAP.store(block.heap as *mut Heap, Ordering::Relaxed);
     // The thread pointer is needed before the flags are in `agent()`, so they are put there first.
     // SAFETY: INVARIANT (boot first).
     unsafe { agent_mut() }.flags = block.flags;
@@ -146,6 +150,12 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
             return Err(wasmtime::Error::msg("madvise(MADV_WIPEONFORK) failed"));
         }
     }
+    // Processors of the first years of x86-64 have no `sahf` in 64-bit mode (CPUID 8000_0001h, ecx bit 0).
+    let extended = core::arch::x86_64::__cpuid(0x8000_0000).eax;
+    if extended < 0x8000_0001 || core::arch::x86_64::__cpuid(0x8000_0001).ecx & 1 == 0 {
+        FLAGS_BY_POPFQ.store(u32::MAX, Ordering::Relaxed);
+    }
+    HIGH_VECTORS.store(block.flags & flags::LOW_VECTORS == 0, Ordering::Relaxed);
     let table_len = (block.context_capacity * 4).next_power_of_two();
     let table: Vec<ThreadSlot> = alloc::vec![ThreadSlot::default(); table_len as usize];
     let contexts: Vec<*mut Context> = alloc::vec![ptr::null_mut(); block.context_capacity as usize];
@@ -252,6 +262,8 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         head,
         recover: 0,
         tls: ptr::null_mut(),
+        site: 0,
+        stays: true,
         shared,
         stats: at(layout.context_stats(index)).cast(),
         heap: Heap::new(heap_start as usize, heap_end as usize),
@@ -265,8 +277,20 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let boot_heap = BOOT_HEAP.swap(heap, Ordering::Relaxed);
     let memory_max = usize::try_from(block.probe.memory_max)?;
     let instance = Instance::new(loaded, env, &OwnProcess, block.probe.fuel, START_FUEL, memory_max);
+    let parked = instance.map(|instance| {
+        // SAFETY: as above. From here on the instance does not move.
+        let instance = unsafe { (*context).instance.insert(instance) };
+        // SAFETY: the top of the context's spare stack, which nobody uses yet; hits will start below what is used now.
+        // `after_trap` is given the context, and the slot is moved there below.
+        unsafe { Instance::park(instance, spare_top as usize, after_trap, context.cast()) }
+    });
     BOOT_HEAP.store(boot_heap, Ordering::Relaxed);
-    // SAFETY: as above.
-    unsafe { (*context).instance = Some(instance?) };
+    let slot = BOOT_TLS.swap(ptr::null_mut(), Ordering::Relaxed);
+    if let Some(lowest) = parked? {
+        // SAFETY: as above. Hits that run on the spare stack leave the parked frames, and a red zone below them, alone.
+        unsafe { (*context).head.spare_top = (lowest as u64 - RED_ZONE) & !63 };
+        // SAFETY: as above.
+        unsafe { (*context).tls = slot };
+    }
     Ok(context)
 }

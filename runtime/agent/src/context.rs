@@ -19,10 +19,14 @@ use crate::sys;
 #[repr(C)]
 pub(crate) struct Context {
     pub(crate) head: ContextHead,
-    /// Where a panic in this hit goes: the stack pointer that `entry` saved.
+    /// Where a panic in this hit goes: its frame, from which the entry code restores everything.
     pub(crate) recover: u64,
     /// wasmtime's thread-local slot.
     pub(crate) tls: *mut u8,
+    /// Index of the site of the hit that is inside.
+    pub(crate) site: u32,
+    /// This hit must not leave its stack, even after a trap: it enters wasm by wasmtime's own entry.
+    pub(crate) stays: bool,
     pub(crate) shared: *mut ContextShared,
     pub(crate) stats: *mut SiteStats,
     pub(crate) heap: Heap,

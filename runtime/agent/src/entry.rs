@@ -9,6 +9,7 @@ use core::mem::offset_of;
 use trocar_abi::hit::{ContextHead, HIT_FRAME, HitFrame};
 
 use crate::context::Context;
+use crate::dispatch::SETTLE;
 
 core::arch::global_asm!(
     ".globl hit_entry",
@@ -41,7 +42,8 @@ core::arch::global_asm!(
     "push rcx",
     // The flags are saved: from here on they may change. Compiled code expects the direction flag clear.
     "cld",
-    // MXCSR's slot is filled only for probes that use floats, by `run`.
+    // MXCSR's slot is filled only for probes that use floats, by `run`. The slots of xmm8 to xmm15 only for modules that
+    // touch these registers: nothing of this image that a hit can reach does (`host/inject/tests/it/image.rs`).
     "sub rsp, 264",
     "movups [rsp], xmm0",
     "movups [rsp + 16], xmm1",
@@ -51,6 +53,8 @@ core::arch::global_asm!(
     "movups [rsp + 80], xmm5",
     "movups [rsp + 96], xmm6",
     "movups [rsp + 112], xmm7",
+    "cmp byte ptr [rip + {high_vectors}], 0",
+    "je 8f",
     "movups [rsp + 128], xmm8",
     "movups [rsp + 144], xmm9",
     "movups [rsp + 160], xmm10",
@@ -59,29 +63,36 @@ core::arch::global_asm!(
     "movups [rsp + 208], xmm13",
     "movups [rsp + 224], xmm14",
     "movups [rsp + 240], xmm15",
+    "8:",
     // rbx: the frame, kept by every callee.
     "mov rbx, rsp",
     "mov rdi, rsp",
     "and rsp, -16",
     "call {enter}",
-    // rax: 0 not at all, 1 on this stack, else the top of the stack to run on. rdx: the context.
+    // rax: what next; 0 is the end. rdx: the context, kept in r12 by every callee.
     "test rax, rax",
     "jz 3f",
-    "cmp rax, 1",
-    "cmova rsp, rax",
-    // r12: the context, kept by every callee. A panic in `run` comes back to `recover_hit` with this stack pointer, on
-    // top of which lie the context and the frame.
     "mov r12, rdx",
-    "push rbx",
-    "push r12",
-    "mov [rdx + {recover}], rsp",
+    "cmp rax, {settle_next}",
+    "je 4f",
+    // The rest on another stack, whose top is in rax; or on this one.
+    "mov rsp, rax",
     "mov rdi, rdx",
     "mov rsi, rbx",
     "call {run}",
+    "test al, al",
+    "jz 7f",
+    "4:",
+    // The probe trapped. Why is known to the parked activation, which lies on top of the spare stack and may need all
+    // of it: so first back to the stack that the hit came on.
+    "mov rsp, rbx",
+    "and rsp, -16",
+    "mov rdi, r12",
+    "call {settle}",
+    "7:",
+    // A panic comes here with the context in r12 and the frame in rbx.
     ".globl recover_hit",
     "recover_hit:",
-    "pop r12",
-    "pop rbx",
     "mov rsp, rbx",
     // Only now, back on the thread's own stack, is the context left: a signal handler that came earlier and hit a site
     // would be given the spare stack from its top, over the frames that this hit still had on it.
@@ -96,6 +107,8 @@ core::arch::global_asm!(
     "movups xmm5, [rsp + 80]",
     "movups xmm6, [rsp + 96]",
     "movups xmm7, [rsp + 112]",
+    "cmp byte ptr [rip + {high_vectors}], 0",
+    "je 9f",
     "movups xmm8, [rsp + 128]",
     "movups xmm9, [rsp + 144]",
     "movups xmm10, [rsp + 160]",
@@ -104,6 +117,39 @@ core::arch::global_asm!(
     "movups xmm13, [rsp + 208]",
     "movups xmm14, [rsp + 224]",
     "movups xmm15, [rsp + 240]",
+    "9:",
+    // The flags. `popfq` takes longer than the rest of this epilogue, so it is left to the flags that only it can bring
+    // back: direction and alignment check, which this code may have cleared. Every other flag that a program can set is
+    // either arithmetic and put back below, or still what it was (trap, nested task, identification).
+    "mov eax, [rip + {by_popfq}]",
+    "test [rsp + {rflags}], eax",
+    "jnz 6f",
+    // Overflow: 8 + 0x78 is over 127, 0 + 0x78 is not. Then sign, zero, adjust, parity and carry, which are the low byte
+    // of the saved flags as `sahf` wants it. Nothing below changes a flag.
+    "mov al, [rsp + {rflags} + 1]",
+    "and al, 8",
+    "add al, 0x78",
+    "mov ah, [rsp + {rflags}]",
+    "sahf",
+    "lea rsp, [rsp + 264]",
+    "pop rcx",
+    "pop rbx",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rax",
+    "lea rsp, [rsp + 8]",
+    "pop rbp",
+    "ret",
+    "6:",
     "add rsp, 264",
     "pop rcx",
     "pop rbx",
@@ -149,14 +195,27 @@ core::arch::global_asm!(
     "ret",
     enter = sym crate::dispatch::enter,
     run = sym crate::dispatch::run,
+    settle = sym crate::dispatch::settle,
     boot = sym crate::boot::boot,
     boot_recover = sym BOOT_RECOVER,
-    recover = const offset_of!(Context, recover),
+    by_popfq = sym FLAGS_BY_POPFQ,
+    high_vectors = sym HIGH_VECTORS,
+    rflags = const offset_of!(HitFrame, rflags),
+    settle_next = const SETTLE,
     inside = const offset_of!(Context, head) + offset_of!(ContextHead, inside),
 );
 
 /// Where a panic while booting goes: the stack pointer that `agent_entry` saved.
 pub(crate) static BOOT_RECOVER: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+/// The flags of a hit that are put back by `popfq` and not by `sahf`: direction (10) and alignment check (18). All of
+/// them, that is the bit that is always set (1), on a processor without `sahf`; `boot` looks.
+pub(crate) static FLAGS_BY_POPFQ: core::sync::atomic::AtomicU32 =
+    core::sync::atomic::AtomicU32::new(1 << 10 | 1 << 18);
+
+/// Whether the module touches xmm8 to xmm15; `boot` looks at the flags, which the host set by proof. Never changes while a
+/// gate is open, so that what is saved is what is put back.
+pub(crate) static HIGH_VECTORS: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(true);
 
 unsafe extern "C" {
     /// What trampolines call.

@@ -32,11 +32,22 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     match current() {
         Some(context) => {
             // SAFETY: the context of this thread, which is inside a hit.
-            let sp = unsafe { (*context).recover };
+            let frame = unsafe { (*context).recover };
             // The entry code leaves the context. What it was doing is unknown, but closed gates and the disarmed state
             // keep every later hit out of it, and the host must not wait for it before it takes our pages away.
-            // SAFETY: `hit_entry` saved this stack pointer for exactly this; its frame lies on top.
-            unsafe { core::arch::asm!("mov rsp, {}", "jmp recover_hit", in(reg) sp, options(noreturn)) }
+            // SAFETY: `recover_hit` restores everything from the frame, wherever this thread is; the frame is whole, since
+            // `hit_entry` made it and nothing of ours above it is written.
+            unsafe {
+                core::arch::asm!(
+                    "mov r12, rax",
+                    "mov rbx, rcx",
+                    "mov rsp, rcx",
+                    "jmp recover_hit",
+                    in("rax") context,
+                    in("rcx") frame,
+                    options(noreturn)
+                )
+            }
         }
         // A panic outside a hit and outside boot: `enter` contains nothing that panics. Rather wait than harm.
         None => loop {

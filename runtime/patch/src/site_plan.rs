@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::go::GoSource;
 
 /// How a site is patched.
@@ -37,7 +39,7 @@ impl Rung {
 }
 
 /// When the hit runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HitPosition {
     /// Before the window's instructions.
     Before,

@@ -14,6 +14,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::go::GoSource;
 use crate::refusal::{Reason, Refusal};
 use crate::relocate::{Displaced, jump, relative, short_jump};
@@ -22,7 +24,7 @@ use crate::template::{Part, ROOM_DISPLACEMENT, Template};
 use crate::{JUMP, SHORT_JUMP};
 
 /// Bytes that are written over others. The address is one in the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// Where they go.
     pub address: u64,
@@ -41,7 +43,9 @@ impl Patch {
 }
 
 /// A trampoline as bytes, and the patches that lead to it. All addresses are addresses in the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It can be written down, so that who finds it without its host can undo it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trampoline {
     /// The trampoline.
     pub bytes: Vec<u8>,

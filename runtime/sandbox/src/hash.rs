@@ -10,6 +10,9 @@ pub(crate) fn hash(key: &[u8]) -> u64 {
     for word in words {
         h = mix(h ^ u64::from_le_bytes(*word));
     }
+    if tail.is_empty() {
+        return h | 1;
+    }
     let mut last = 0u64;
     for &byte in tail {
         last = last << 8 | u64::from(byte);

@@ -9,6 +9,7 @@ use trocar_abi::import::{IMPORTS, MODULE};
 use trocar_abi::record::{PAYLOAD_MAX, RecordHead, RecordKind};
 use wasmtime::{AsContext, Caller, Linker, Result, Trap};
 
+use crate::direct::memory_and_state;
 use crate::instance::State;
 
 /// A host call was given what no correct probe gives: a range outside memory, a wrong map, a record too long.
@@ -78,8 +79,8 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
                 _ => state.frame().and_then(|f| f.register(n)).unwrap_or(0),
             }
         })?
-        .func_wrap(MODULE, "site", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.site) })?
-        .func_wrap(MODULE, "tid", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.tid) })?
+        .func_wrap(MODULE, "site", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.site()) })?
+        .func_wrap(MODULE, "tid", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.tid()) })?
         .func_wrap(MODULE, "cpu", |c: Probe<'_>| -> u32 { c.data().target.cpu() })?
         .func_wrap(MODULE, "time_ns", |mut c: Probe<'_>| -> Result<u64> {
             charge(&mut c, const { price("time_ns") }, 0)?;
@@ -135,20 +136,34 @@ fn misuse(what: &'static str) -> wasmtime::Error {
 /// Charges the fuel that a call's work is worth: the table's price and one unit for each eight bytes.
 fn charge(c: &mut Probe<'_>, price: u64, bytes: u32) -> Result<()> {
     let price = price + u64::from(bytes / 8);
+    match c.data().fuel {
+        Some(fuel) if fuel.charge(price) => Ok(()),
+        Some(_) => Err(out_of_fuel()),
+        None => charge_at_start(c, price),
+    }
+}
+
+/// The same in the start function, before there is a handler that leads to the fuel.
+#[cold]
+fn charge_at_start(c: &mut Probe<'_>, price: u64) -> Result<()> {
     let left = c.as_context().get_fuel()?;
     match left.checked_sub(price) {
         Some(rest) => c.set_fuel(rest),
         None => {
             c.set_fuel(0)?;
-            Err(Trap::OutOfFuel.into())
+            Err(out_of_fuel())
         }
     }
 }
 
+#[cold]
+fn out_of_fuel() -> wasmtime::Error {
+    Trap::OutOfFuel.into()
+}
+
 /// The probe's linear memory and the state, at once.
 fn parts<'a>(c: &'a mut Probe<'_>) -> Result<(&'a mut [u8], &'a mut State)> {
-    let memory = c.data().memory.ok_or_else(|| misuse("the module exports no memory"))?;
-    Ok(memory.data_and_store_mut(c))
+    memory_and_state(c).ok_or_else(|| misuse("the module exports no memory"))
 }
 
 fn range(memory: &[u8], at: u32, len: u32) -> Result<&[u8]> {
@@ -177,7 +192,7 @@ fn record(mut c: Probe<'_>, price: u64, kind: RecordKind, tag: u32, at: u32, len
     let Ok(tag) = u16::try_from(tag) else { return Err(misuse("no such event schema or log level")) };
     let (memory, state) = parts(&mut c)?;
     let payload = range(memory, at, len)?;
-    let (site, tid) = state.hit.map_or((0, 0), |h| (h.site, h.tid));
+    let (site, tid) = state.hit.map_or((0, 0), |h| (h.site(), h.tid()));
     let head = RecordHead { len, kind: kind as u16, tag, site, tid };
     if state.env.ring.push(head, payload).is_err() {
         state.ring_full = true;

@@ -4,16 +4,19 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::ffi::c_void;
 use core::fmt;
 use core::ptr::NonNull;
 use trocar_abi::hit::HitFrame;
 use trocar_abi::shared::TrapCode;
 use trocar_ring::Producer;
-use wasmtime::{Engine, Func, InstancePre, Linker, Memory, Module, Store, Trap, ValRaw};
+use wasmtime::{Engine, InstancePre, Linker, Memory, Module, Store, Trap, ValRaw};
 
+use crate::direct::{Fuel, Linear};
 use crate::host_call::HostCallError;
 use crate::limits::{Limits, OverLimit};
 use crate::maps::Maps;
+use crate::parked::{AfterTrap, Handler, Parked};
 
 /// What the probe can reach of the target besides registers. The agent's answers are system calls on its own
 /// process; a rehearsal's answers come from a recorded hit.
@@ -59,21 +62,54 @@ pub struct Hit {
     pub tid: u32,
 }
 
+/// The hit that is running, as host calls want it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    frame: NonNull<HitFrame>,
+    pub(crate) rsp: u64,
+    pub(crate) rip: u64,
+    /// Site in the low half, thread in the high half: a record takes both at once, and two halves that were just
+    /// written would make it wait for them.
+    who: u64,
+}
+
+impl Running {
+    #[inline(always)]
+    fn new(hit: &Hit) -> Self {
+        let who = u64::from(hit.site) | u64::from(hit.tid) << 32;
+        Self { frame: hit.frame, rsp: hit.rsp, rip: hit.rip, who }
+    }
+
+    /// Index of the site.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half")]
+    pub(crate) const fn site(&self) -> u32 {
+        self.who as u32
+    }
+
+    /// Kernel's id of the thread.
+    pub(crate) const fn tid(&self) -> u32 {
+        (self.who >> 32) as u32
+    }
+}
+
 /// Data of the store: everything a host call may touch.
 pub struct State {
     pub(crate) env: Env,
     pub(crate) target: &'static dyn Target,
-    pub(crate) hit: Option<Hit>,
+    pub(crate) hit: Option<Running>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) linear: Linear,
+    pub(crate) fuel: Option<Fuel>,
     pub(crate) ring_full: bool,
     extension: Option<Extension>,
-    limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 /// What the host calls that a rehearsal adds to the linker keep in the store.
 pub type Extension = Box<dyn Any + Send>;
 
-// SAFETY: `hit` is set only while the thread that owns the instance is inside `Instance::hit`, and cleared after.
+// SAFETY: `hit` is set only while the thread that owns the instance is inside `Instance::hit`, and cleared after;
+// `linear` and `fuel` point into the store itself and its memory, which move with it.
 unsafe impl Send for State {}
 
 impl fmt::Debug for State {
@@ -158,8 +194,10 @@ impl Loaded {
 /// A probe's instance: one for each context, kept between hits.
 pub struct Instance {
     store: Store<State>,
-    handlers: Vec<Func>,
+    handlers: Vec<Handler>,
+    /// At most `i64::MAX`.
     fuel: u64,
+    parked: Option<Box<Parked>>,
 }
 
 impl fmt::Debug for Instance {
@@ -181,12 +219,22 @@ impl Instance {
         start_fuel: u64,
         memory_max: usize,
     ) -> wasmtime::Result<Self> {
-        let limits = Limits { memory_max };
+        let limits = Limits { memory_max, grown: false };
         let extension = loaded.extension.map(|make| make());
-        let state = State { env, target, hit: None, memory: None, ring_full: false, extension, limits };
+        let state = State {
+            env,
+            target,
+            hit: None,
+            memory: None,
+            linear: Linear::default(),
+            fuel: None,
+            ring_full: false,
+            extension,
+            limits,
+        };
         let mut store = Store::new(&loaded.engine, state);
         store.limiter(|state| &mut state.limits);
-        store.set_fuel(start_fuel)?;
+        store.set_fuel(start_fuel.min(i64::MAX.cast_unsigned()))?;
         let instance = loaded.pre.instantiate(&mut store)?;
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
         let mut handlers = Vec::with_capacity(loaded.handlers.len());
@@ -198,26 +246,90 @@ impl Instance {
             if ty.params().len() != 0 || ty.results().len() > 1 || !result_is_i32 {
                 return Err(wasmtime::Error::msg("a handler takes nothing and returns nothing or an i32"));
             }
-            handlers.push(func);
+            handlers.push(Handler::new(func, &mut store));
         }
+        store.data_mut().fuel = handlers.first().and_then(Handler::fuel);
         // `_initialize` is how a reactor runs its constructors; it has the start function's budget.
         if let Some(init) = instance.get_func(&mut store, "_initialize") {
             init.typed::<(), ()>(&store)?.call(&mut store, ())?;
         }
-        Ok(Self { store, handlers, fuel })
+        Ok(Self { store, handlers, fuel: fuel.min(i64::MAX.cast_unsigned()), parked: None })
+    }
+
+    /// Parks an activation on the stack below `stack_top`, so that [`Instance::hit_parked`] can be used; the lowest
+    /// address that it uses there, or `None` if it cannot be parked, and then every hit enters by itself.
+    ///
+    /// # Safety
+    /// `this` does not move any more. `stack_top` is the end of a stack with room for what runs after a trap (wasmtime's
+    /// error and `after_trap`: 16 KiB are plenty), used by nobody else above the address that is returned, and, while
+    /// [`Instance::settle`] runs, by nobody at all. Whatever is wasmtime's thread-local slot now is its slot during
+    /// every later hit. `after_trap` may be called with `argument`.
+    pub unsafe fn park(
+        this: *mut Self,
+        stack_top: usize,
+        after_trap: AfterTrap,
+        argument: *mut c_void,
+    ) -> Option<usize> {
+        // SAFETY: the caller's contract.
+        let instance = unsafe { &mut *this };
+        let handler = *instance.handlers.first()?;
+        let store = &raw mut instance.store;
+        // SAFETY: the caller's contract.
+        unsafe { Parked::start(&mut instance.parked, store, handler, stack_top, after_trap, argument) }
+    }
+
+    /// As [`Instance::hit`], in the parked activation, for the hit that `hit` makes. `None`: the handler trapped, and
+    /// [`Instance::settle`] says why.
+    ///
+    /// # Safety
+    /// [`Instance::park`] was called, and wasmtime's thread-local slot is what it was then. After `None` nothing is done
+    /// with the instance before `settle`.
+    #[inline(always)]
+    pub unsafe fn hit_parked(&mut self, handler: u32, hit: impl FnOnce() -> Hit) -> Option<Outcome> {
+        let Some(parked) = &self.parked else { return Some(self.hit(handler, hit())) };
+        let Some(handler) = self.handlers.get(handler as usize) else {
+            return Some(Outcome::Trapped(TrapCode::Other));
+        };
+        parked.prepare(self.fuel.cast_signed());
+        let state = self.store.data_mut();
+        state.hit = Some(Running::new(&hit()));
+        state.ring_full = false;
+        let mut value = ValRaw::i32(1);
+        // SAFETY: parked, by the caller's contract; the stack limit has just been set; one value is enough, as in `hit`.
+        let returned = unsafe { handler.call(&mut value) };
+        let state = self.store.data_mut();
+        state.hit = None;
+        returned.then(|| ended(state, &value))
+    }
+
+    /// Has `after_trap` called with the reason why the last hit trapped.
+    ///
+    /// # Safety
+    /// [`Instance::hit_parked`] has just answered `None`, and nothing lies on the parked stack any more but the parked
+    /// activation itself: whoever calls this runs on another stack.
+    pub unsafe fn settle(this: *mut Self) {
+        // SAFETY: the caller's contract: the instance is there, and nobody uses it.
+        let parked = unsafe { (*this).parked.as_mut() };
+        if let Some(parked) = parked {
+            let parked: *mut Parked = &raw mut **parked;
+            // SAFETY: the caller's contract.
+            unsafe { Parked::settle(parked) };
+        }
     }
 
     /// Runs handler number `handler` for one hit. The caller keeps `hit.frame` valid until this returns.
-    #[inline]
     pub fn hit(&mut self, handler: u32, hit: Hit) -> Outcome {
-        let Some(&func) = self.handlers.get(handler as usize) else {
+        let Some(&Handler { func, .. }) = self.handlers.get(handler as usize) else {
             return Outcome::Trapped(TrapCode::Other);
         };
         let state = self.store.data_mut();
-        state.hit = Some(hit);
+        state.hit = Some(Running::new(&hit));
         state.ring_full = false;
         if self.store.set_fuel(self.fuel).is_err() {
             return Outcome::Trapped(TrapCode::Other);
+        }
+        if let Some(parked) = &self.parked {
+            parked.step_aside();
         }
         // Not zero: a handler without a result leaves it, and that means "executed".
         let mut values = [ValRaw::i32(1)];
@@ -226,12 +338,9 @@ impl Instance {
         let result = unsafe { func.call_unchecked(&mut self.store, &mut values) };
         let state = self.store.data_mut();
         state.hit = None;
+        let [value] = values;
         match result {
-            Ok(()) if state.ring_full => Outcome::RingFull,
-            Ok(()) => {
-                let [value] = values;
-                if value.get_i32() == 0 { Outcome::ConditionFalse } else { Outcome::Executed }
-            }
+            Ok(()) => ended(state, &value),
             Err(error) => Outcome::Trapped(trap_code(&error)),
         }
     }
@@ -248,7 +357,19 @@ impl Instance {
     }
 }
 
-fn trap_code(error: &wasmtime::Error) -> TrapCode {
+/// How a hit ended that did not trap.
+#[inline]
+fn ended(state: &State, value: &ValRaw) -> Outcome {
+    if state.ring_full {
+        Outcome::RingFull
+    } else if value.get_i32() == 0 {
+        Outcome::ConditionFalse
+    } else {
+        Outcome::Executed
+    }
+}
+
+pub(crate) fn trap_code(error: &wasmtime::Error) -> TrapCode {
     if error.downcast_ref::<HostCallError>().is_some() {
         return TrapCode::HostCall;
     }

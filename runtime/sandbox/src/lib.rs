@@ -8,13 +8,16 @@
 extern crate alloc;
 
 mod config;
+mod direct;
 mod hash;
 mod host_call;
 mod instance;
 mod limits;
 mod maps;
+mod parked;
 
 pub use config::configure;
 pub use host_call::{HostCallError, link};
 pub use instance::{Env, Extension, Hit, Instance, Loaded, Outcome, State, Target};
 pub use maps::Maps;
+pub use parked::AfterTrap;

@@ -13,6 +13,8 @@ const TABLE_ENTRIES: usize = 10_000;
 pub(crate) struct Limits {
     /// Most bytes of linear memory.
     pub(crate) memory_max: usize,
+    /// Memory was allowed to grow since somebody last put this back: what was known of it no longer holds.
+    pub(crate) grown: bool,
 }
 
 /// The probe asked for more than it may have.
@@ -29,6 +31,7 @@ impl core::error::Error for OverLimit {}
 
 impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        self.grown = true;
         if desired > self.memory_max { Err(wasmtime::Error::new(OverLimit)) } else { Ok(true) }
     }
 

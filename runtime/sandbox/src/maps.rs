@@ -145,7 +145,10 @@ impl Maps {
         // SAFETY: as above; only this thread writes the shard, so the bytes do not change under the reference. A host
         // that writes here breaks nothing but the answer.
         let stored = unsafe { core::slice::from_raw_parts(start, key.len()) };
-        stored == key
+        // Word by word: `==` would be a call that the agent's few instructions for it do not earn.
+        let ((words, tail), (own, own_tail)) = (stored.as_chunks::<8>(), key.as_chunks::<8>());
+        words.iter().zip(own).all(|(a, b)| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b))
+            && tail.iter().zip(own_tail).all(|(a, b)| a == b)
     }
 
     fn write_key(&self, spec: &MapSpec, slot: u64, key: &[u8]) {

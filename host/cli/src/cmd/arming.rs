@@ -86,6 +86,9 @@ impl Arming {
         };
         let mut prepared = Vec::with_capacity(pids.len());
         for pid in pids {
+            if !self.dry_run {
+                reap(pid, out)?;
+            }
             let one = Prepared::new(&self.request(pid, wanted)).map_err(|failure| with_pid(failure, pid))?;
             prepared.push((pid, one));
         }
@@ -129,6 +132,21 @@ impl Arming {
             strict: self.strict,
         }
     }
+}
+
+/// Removes what a killed trocar has left in the process, and says so.
+fn reap(pid: i32, out: &mut Out) -> Result<(), Trouble> {
+    let Some(reaped) = trocar_session::reap(pid)? else { return Ok(()) };
+    out.row("reaped", &reaped)?;
+    let rest = match reaped.residue.as_slice() {
+        [] => "nothing of it is left".to_owned(),
+        left => format!("left: {}", left.join("; ")),
+    };
+    out.note(&format!(
+        "a trocar that was killed had left {} session(s) with {} site(s) in process {pid}; removed, {rest}",
+        reaped.sessions, reaped.sites
+    ));
+    Ok(())
 }
 
 /// The next step with the process id in place of the word PID.

@@ -289,6 +289,75 @@ fn saved(register: Register) -> bool {
     register.is_gpr() || register.is_xmm() || register.is_ip() || register.is_segment_register()
 }
 
+/// Whether an instruction touches one of xmm8 to xmm15.
+fn is_high(infos: &mut InstructionInfoFactory, instruction: &Instruction) -> bool {
+    infos
+        .info(instruction)
+        .used_registers()
+        .iter()
+        .any(|u| u.access() != OpAccess::None && u.register().is_xmm() && u.register().number() >= 8)
+}
+
+/// A hit saves xmm8 to xmm15 only for modules that touch them; so nothing that a hit can reach in the image may. What is
+/// left in it are wasmtime's helpers for vector instructions, which the engine's configuration turns off: each is
+/// one word of wasmtime's table of helpers, of which there are two copies, and nothing else leads to it.
+#[test]
+fn nothing_that_a_hit_can_reach_touches_xmm8_to_xmm15() {
+    let mut infos = InstructionInfoFactory::new();
+    let all = instructions();
+    let (mut saved, mut restored, mut high) = (Vec::new(), Vec::new(), Vec::new());
+    for instruction in all.iter().filter(|i| is_high(&mut infos, i)) {
+        // The entry code: `movups [rsp + 16 n], xmm n` and back.
+        let own_slot = |r: Register| instruction.memory_displacement64() == 16 * r.number() as u64;
+        let on_stack = instruction.memory_base() == Register::RSP;
+        match (instruction.code(), instruction.op0_register(), instruction.op1_register()) {
+            (Code::Movups_xmmm128_xmm, _, r) if on_stack && own_slot(r) => saved.push(r.number()),
+            (Code::Movups_xmm_xmmm128, r, _) if on_stack && own_slot(r) => restored.push(r.number()),
+            _ => high.push(instruction.ip()),
+        }
+    }
+    let upper: Vec<usize> = (8..16).collect();
+    assert_eq!((&saved, &restored), (&upper, &upper), "by the entry code, once each");
+
+    let calls = all.iter().map(Instruction::near_branch_target).filter(|&t| t != 0);
+    let taken = all.iter().filter(|i| i.is_ip_rel_memory_operand()).map(Instruction::ip_rel_memory_address);
+    let by_code: Vec<u64> = calls.chain(taken).collect();
+    let words: Vec<(u64, u64)> = relocations().collect();
+    let mut helpers = BTreeMap::new();
+    for ip in high {
+        // Its function begins where the last padding before it ends.
+        let before = all.partition_point(|i| i.ip() < ip);
+        let start = all[..before].iter().rposition(|i| i.mnemonic() == Mnemonic::Int3).unwrap() + 1;
+        let end = all[before..].iter().find(|i| i.mnemonic() == Mnemonic::Int3).unwrap().ip();
+        let start = all[start].ip();
+        let inside =
+            all.iter().filter(|i| (start..end).contains(&i.ip())).map(Instruction::near_branch_target);
+        let from_inside = inside.filter(|t| (start..end).contains(t)).count();
+        let to_it = by_code.iter().filter(|t| (start..end).contains(t)).count();
+        assert_eq!(to_it, from_inside, "code leads to {start:#x}, which touches one at {ip:#x}");
+        let at: Vec<u64> = words.iter().filter(|(_, to)| (start..end).contains(to)).map(|w| w.0).collect();
+        assert_eq!(at.len(), 2, "words {at:x?} lead to {start:#x}, which touches one at {ip:#x}");
+        helpers.insert(start, at);
+    }
+    println!("{helpers:x?}");
+    assert!(helpers.len() <= 4, "swizzle, shuffle, two kinds of fma: {helpers:x?}");
+    for copy in 0..2 {
+        let words: Vec<u64> = helpers.values().map(|at| at[copy]).collect();
+        let (first, last) = (words.iter().min().unwrap(), words.iter().max().unwrap());
+        assert!(last - first < 8 * 64, "words of one table: {helpers:x?}");
+    }
+}
+
+/// Where each relocated word lies, and where it leads to.
+fn relocations() -> impl Iterator<Item = (u64, u64)> {
+    let mut all = Vec::new();
+    for (_, section) in sections() {
+        let Some((relocations, _)) = section.rela(LE, AGENT_IMAGE).unwrap() else { continue };
+        all.extend(relocations.iter().map(|r| (r.r_offset(LE), r.r_addend(LE).cast_unsigned())));
+    }
+    all.into_iter()
+}
+
 #[test]
 fn it_makes_system_calls_from_one_page_of_source_only() {
     let all = instructions();

@@ -2,8 +2,13 @@
 //!
 //! Buffers live as long as the test process: the sandbox asks for `'static`, and a test is short. Values come out of
 //! a probe as the payload of a record, because that is the only way out that a probe has.
+//!
+//! Every instance is parked, and hits take turns: one in the parked activation, one by wasmtime's own entry. So each
+//! test is a test of both, and of either after the other. Several instances on one thread are used in the reverse of
+//! the order in which they were made, since a thread has one slot for wasmtime here; in the agent a context has.
 #![expect(unsafe_code, reason = "shards and ring are raw memory to the sandbox")]
 
+use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::{LazyLock, Mutex};
 
@@ -114,7 +119,11 @@ impl Default for Setup {
 
 /// An instance, and the other end of everything that it writes.
 pub struct Rig {
-    pub instance: Instance,
+    pub instance: Box<Instance>,
+    /// The next hit is one in the parked activation.
+    parked: bool,
+    /// Where `after_trap` leaves the reason.
+    trapped: Box<Option<TrapCode>>,
     pub target: &'static Fake,
     pub frame: Box<HitFrame>,
     consumer: Consumer,
@@ -199,7 +208,18 @@ impl Setup {
         let target: &'static Fake = Box::leak(Box::new(self.target));
         let loaded = Loaded::new(&ENGINE, &module, &self.handlers)?;
         let instance = Instance::new(&loaded, env, target, self.fuel, self.start_fuel, self.memory_max)?;
-        Ok(Rig { instance, target, frame: Box::new(frame()), consumer, shard, specs })
+        let (mut instance, mut trapped) = (Box::new(instance), Box::new(None));
+        let reason: *mut Option<TrapCode> = &raw mut *trapped;
+        let stack = words(64 << 10).as_mut_ptr_range().end;
+        // SAFETY: the instance stays in its box; the stack lives for ever and nobody else uses it; `after_trap` is given
+        // the box of the reason, which lives as long as the instance.
+        let lowest = unsafe { Instance::park(&raw mut *instance, stack.addr(), after_trap, reason.cast()) };
+        if let Some(lowest) = lowest {
+            let used = stack.addr() - lowest;
+            assert!(used < 2048, "{used} bytes are parked");
+        }
+        let frame = Box::new(frame());
+        Ok(Rig { instance, parked: false, trapped, target, frame, consumer, shard, specs })
     }
 
     /// The same for a module that is known to be right.
@@ -211,6 +231,15 @@ impl Setup {
     pub fn refused(self, wat: &str) -> wasmtime::Error {
         self.try_start(wat).map(|rig| rig.instance).expect_err("an instance was made")
     }
+}
+
+/// What the parked activation says.
+///
+/// # Safety
+/// `reason` is a rig's.
+unsafe extern "C" fn after_trap(reason: *mut c_void, code: TrapCode) {
+    // SAFETY: the caller's contract.
+    unsafe { reason.cast::<Option<TrapCode>>().write(Some(code)) };
 }
 
 impl Rig {
@@ -233,7 +262,17 @@ impl Rig {
             site: SITE,
             tid: THREAD,
         };
-        self.instance.hit(handler, hit)
+        self.parked = !self.parked;
+        if !self.parked {
+            return self.instance.hit(handler, hit);
+        }
+        // SAFETY: it is parked, or has no handler, and the slot is this thread's; `None` is settled at once.
+        if let Some(outcome) = unsafe { self.instance.hit_parked(handler, || hit) } {
+            return outcome;
+        }
+        // SAFETY: just told `None`; this thread's stack is not the parked one.
+        unsafe { Instance::settle(&raw mut *self.instance) };
+        Outcome::Trapped(self.trapped.take().expect("settling says why"))
     }
 
     /// The records since the last look.

@@ -2,9 +2,12 @@
 //! is killed with its probe in place.
 
 use std::process::{Command, Stdio};
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
 
-use trocar_test_support::command::text;
-use trocar_test_support::{Live, Target, run};
+use trocar_test_support::command::{count, text};
+use trocar_test_support::scale::scaled;
+use trocar_test_support::{Live, Snapshot, Target, run};
 
 #[test]
 fn a_target_that_exits_ends_the_command_with_status_5() {
@@ -55,14 +58,78 @@ fn a_host_that_is_killed_does_not_take_the_target_along() {
 }
 
 #[test]
-fn a_target_runs_on_after_its_host_was_killed_and_the_next_command_says_what_is_there() {
+fn a_target_runs_on_after_its_host_was_killed_and_the_next_command_removes_what_is_there() {
     let mut target = Target::start("counter");
     target.done("run 2 10");
-    Live::attached(&["count", "-p", &target.pid().to_string(), "work"]).kill();
+    let before = Snapshot::of(target.pid());
+    let pid = target.pid().to_string();
+    Live::attached(&["count", "-p", &pid, "work"]).kill();
     assert_eq!(target.done("run 2 100"), 200, "hits without a host do no harm");
-    let outcome = run(&["count", "-p", &target.pid().to_string(), "work"]);
-    assert_eq!(outcome.status, 4, "{outcome}");
+    let outcome = run(&["count", "-p", &pid, "work", "--dry-run"]);
+    assert_eq!(outcome.status, 4, "a dry run touches nothing: {outcome}");
     assert!(outcome.one("error").to_string().contains("trocar session"), "{outcome}");
+    let live = Live::attached(&["count", "-p", &pid, "work", "--hits", "200"]);
+    assert_eq!(target.done("run 2 100"), 200);
+    let outcome = live.finish();
+    assert_eq!((outcome.status, outcome.hits()), (0, 200), "{outcome}");
+    let reaped = outcome.one("reaped");
+    assert_eq!((count(reaped, "sessions"), count(reaped, "sites")), (1, 1), "{outcome}");
+    assert_eq!(reaped.get("residue"), Some(&serde_json::json!([])), "{outcome}");
+    before.assert_same();
+}
+
+/// A number that looks like chance and is the same each time (the finaliser of SplitMix64, Steele et al. 2014).
+fn scattered(n: u64) -> u64 {
+    let mut z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A host that is killed at any moment of attaching, running or leaving does no harm, and what it leaves goes with the
+/// next one that does not.
+#[test]
+fn a_host_that_is_killed_at_any_moment_leaves_a_target_that_runs_and_can_be_probed_again() {
+    let kills = scaled(1000);
+    for threads in [0, 2] {
+        let mut target = Target::start("counter");
+        if threads > 0 {
+            target.ask(&format!("spin {threads}"));
+        }
+        let before = Snapshot::of(target.pid());
+        let pid = target.pid().to_string();
+        let words = ["count", "-p", &pid, "work", "--for", "20ms"];
+        let began = Instant::now();
+        let outcome = run(&words);
+        assert_eq!(outcome.status, 0, "{outcome}");
+        let whole = u64::try_from(began.elapsed().as_micros()).unwrap();
+        let mut reaped = 0;
+        for n in 0..kills / 2 {
+            if n == 3 {
+                // At least one while the probe is in place, before the first look.
+                Live::attached(&["count", "-p", &pid, "work"]).kill();
+            } else {
+                // Killed somewhere between its start and a little after its end.
+                let live = Live::start(&words);
+                park_timeout(Duration::from_micros(scattered(n) % (whole + whole / 4)));
+                live.kill();
+            }
+            if n % 4 == 3 {
+                let outcome = run(&words);
+                assert_eq!(outcome.status, 0, "after {n} kills: {outcome}");
+                reaped += outcome.all("reaped").count();
+                before.assert_same();
+            }
+        }
+        let outcome = run(&words);
+        assert_eq!(outcome.status, 0, "{outcome}");
+        assert!(reaped > 0, "some kill came while something was in the target");
+        before.assert_same();
+        if threads > 0 {
+            assert!(target.done("halt") > 0, "every call came out right");
+        }
+        assert_eq!(target.done("run 2 100"), 200);
+    }
 }
 
 #[test]

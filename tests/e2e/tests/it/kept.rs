@@ -6,6 +6,8 @@ use trocar_test_support::process::{self, mappings, text_differences};
 use trocar_test_support::scale::scaled;
 use trocar_test_support::{Live, Snapshot, Target, run};
 
+use crate::probe::Probe;
+
 /// Offsets of the instructions of the watched body.
 fn sites(target: &mut Target) -> Vec<String> {
     let answer = target.ask("sites");
@@ -38,6 +40,32 @@ fn every_instruction_can_be_probed_alone_and_changes_nothing() {
     }
     assert!(patched > refused.len(), "most instructions can be probed; refused: {refused:#?}");
     assert!(text_differences(target.pid()).is_empty());
+}
+
+/// A probe that holds sixteen floats at once, so that its code needs every vector register.
+fn floats() -> Probe {
+    let each = |f: &dyn Fn(usize) -> String| (0..16).map(f).collect::<String>();
+    let load = each(&|i| format!("(local.set {i} (f64.load offset={} (i32.const 0)))", 8 * i));
+    let store = each(&|i| {
+        format!("(f64.store offset={} (i32.const 0) (f64.add (local.get {i}) (f64.const 1)))", 8 * (15 - i))
+    });
+    let locals = "f64 ".repeat(16);
+    Probe::of_wat(&format!(
+        r#"(module (memory (export "memory") 1 1) (func (export "on_hit") (local {locals}) {load} {store}))"#
+    ))
+}
+
+#[test]
+fn a_probe_that_needs_every_vector_register_changes_none() {
+    let (probe, mut target) = (floats(), Target::start("redzone"));
+    let pid = target.pid().to_string();
+    let point = sites(&mut target).remove(0);
+    let live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", &point]);
+    let calls = scaled(100_000);
+    assert_eq!(target.done(&format!("run {calls} 1")), calls);
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(outcome.hits(), calls, "{outcome}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! redis       Debian's redis-server under redis-benchmark
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
+//! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
 //! ends        target killed, target execs, host killed
 //! quarantine  probes that loop, trap, recurse, grow
 //! refusal     bad input: exit status, one message, a target that runs on untouched
@@ -18,6 +19,7 @@
 
 mod count;
 mod ends;
+mod hardened;
 mod kept;
 mod languages;
 mod live;

@@ -55,6 +55,24 @@ fn a_probe_that_recurses_without_end_traps() {
 }
 
 #[test]
+fn a_probe_that_traps_on_goroutines_never_runs_on_their_stacks() {
+    let probe = Probe::of_wat(r#"(module (func (export "on_hit") (call 0)))"#);
+    let mut target = Target::start("server-go");
+    target.done("run 8 100");
+    let before = Snapshot::of(target.pid());
+    let pid = target.pid().to_string();
+    let mut live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", "main.call"]);
+    target.done("run 16 5000");
+    let state = live.until_that("state", |s| text(s, "state") == "quarantined");
+    assert!(text(&state, "why").contains("stack"), "{state}");
+    let outcome = live.interrupt();
+    outcome.assert_receipt();
+    assert!(outcome.lost_as("trap") >= 3, "{outcome}");
+    before.assert_same();
+    assert_eq!(target.done("run 4 10"), 40);
+}
+
+#[test]
 fn a_probe_that_grows_its_memory_without_end_is_stopped() {
     let wat = r#"(module (memory (export "memory") 1)
         (func (export "on_hit") (loop (drop (memory.grow (i32.const 1))) (br 0))))"#;

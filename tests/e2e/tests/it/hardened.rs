@@ -1,0 +1,147 @@
+//! Targets that have restricted themselves, or are in the middle of a change: each is probed with exact counts, or
+//! refused beforehand with the reason, and runs on either way.
+
+use std::process::Command;
+
+use trocar_test_support::scale::scaled;
+use trocar_test_support::{Live, Snapshot, Target, run};
+
+/// Counts exactly, and leaves everything as it was.
+fn is_probed(mode: &str) {
+    let mut target = Target::start_with("hardened", &[mode]);
+    // From its first answer on it is as restricted as it will be.
+    assert_eq!(target.done("run 1 1"), 1);
+    let before = Snapshot::of(target.pid());
+    for _ in 0..3 {
+        let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work"]);
+        assert_eq!(target.done("run 1 1000"), 1000);
+        let outcome = live.interrupt();
+        outcome.assert_clean();
+        assert_eq!((outcome.hits(), outcome.lost()), (1000, 0), "{outcome}");
+        before.assert_same();
+    }
+    assert_eq!(target.done("run 1 10"), 10);
+    assert!(target.finish().success());
+}
+
+/// Is refused with a message that holds these words, and runs on.
+fn is_refused(mode: &str, words: &str) {
+    let mut target = Target::start_with("hardened", &[mode]);
+    // From its first answer on it is as restricted as it will be.
+    assert_eq!(target.done("run 1 1"), 1);
+    let before = Snapshot::of(target.pid());
+    let outcome = run(&["count", "-p", &target.pid().to_string(), "work", "--hits", "1"]);
+    assert_eq!(outcome.status, 4, "{outcome}");
+    assert!(outcome.one("error").to_string().contains(words), "{outcome}");
+    before.assert_same();
+    assert_eq!(target.done("run 1 10"), 10);
+    assert!(target.finish().success());
+}
+
+#[test]
+fn a_filter_that_kills_at_every_new_call_does_not_see_ours() {
+    is_probed("filter");
+}
+
+#[test]
+fn a_process_that_refuses_executable_memory_is_probed() {
+    is_probed("mdwe");
+}
+
+#[test]
+fn a_process_that_blocks_every_signal_is_probed() {
+    is_probed("quiet");
+}
+
+#[test]
+fn a_process_whose_only_thread_is_real_time_is_probed() {
+    is_probed("realtime");
+}
+
+#[test]
+fn callers_that_forbid_unaligned_accesses_are_probed() {
+    is_probed("aligned");
+}
+
+#[test]
+fn a_process_that_handles_its_own_system_calls_is_refused() {
+    is_refused("dispatch", "could be used");
+}
+
+#[test]
+fn a_process_that_forbids_the_time_stamp_counter_is_refused() {
+    is_refused("notick", "time-stamp counter");
+}
+
+#[test]
+fn a_suspended_process_is_probed_and_stays_suspended() {
+    let mut target = Target::start("counter");
+    let pid = target.pid().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    let suspended = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.contains(") T ")
+    };
+    signal("-STOP");
+    while !suspended() {
+        std::thread::yield_now();
+    }
+    let live = Live::attached(&["count", "-p", &pid, "work"]);
+    assert!(suspended(), "after attach");
+    signal("-CONT");
+    assert_eq!(target.done("run 2 100"), 200);
+    signal("-STOP");
+    while !suspended() {
+        std::thread::yield_now();
+    }
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(outcome.hits(), 200, "{outcome}");
+    assert!(suspended(), "after detach");
+    signal("-CONT");
+    assert_eq!(target.done("run 2 100"), 200);
+}
+
+#[test]
+fn children_of_vfork_run_in_probed_memory_and_are_counted() {
+    let mut target = Target::start("fork");
+    let before = Snapshot::of(target.pid());
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work"]);
+    let calls = target.done(&format!("lend 20 {}", scaled(50_000)));
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(outcome.hits(), calls, "{outcome}");
+    before.assert_same();
+}
+
+#[test]
+fn attach_and_detach_while_children_of_vfork_are_in_the_function() {
+    let mut target = Target::start("fork");
+    let before = Snapshot::of(target.pid());
+    let pid = target.pid().to_string();
+    let children = scaled(5000);
+    target.ask_nothing(&format!("lend {children} 100000"));
+    for _ in 0..scaled(500) {
+        run(&["count", "-p", &pid, "work", "--for", "5ms"]).assert_clean();
+    }
+    assert_eq!(target.ask("run 1 1"), format!("done {}", children * 100_000));
+    before.assert_same();
+}
+
+#[test]
+fn attach_to_a_program_that_starts_itself_anew_never_hangs_and_never_hurts() {
+    let times = scaled(5000);
+    let target = Target::start_with("execs", &[&times.to_string()]);
+    let pid = target.pid().to_string();
+    let mut statuses = Vec::new();
+    loop {
+        let outcome = run(&["count", "-p", &pid, "work", "--for", "1ms"]);
+        assert!(matches!(outcome.status, 0 | 4 | 5), "{outcome}");
+        statuses.push(outcome.status);
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.is_empty() || stat.contains(") Z ") {
+            break;
+        }
+    }
+    assert!(target.finish().success(), "{statuses:?}");
+}
