@@ -141,6 +141,8 @@ pub fn planner_image(elf: &Elf) -> Image {
         called: code.called,
         never: code.never,
         go: code.go,
+        // Nothing looks at the stacks of goroutines that no thread is on.
+        goroutines_searched: false,
         pie: code.pie,
     }
 }

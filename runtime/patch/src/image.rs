@@ -68,6 +68,9 @@ pub struct Image {
     pub never: Vec<(u64, u64, &'static str)>,
     /// The text was made by the Go toolchain.
     pub go: bool,
+    /// In Go: before it writes, the host searches the stacks of *all* goroutines for addresses inside windows, as it
+    /// does those of threads. Without that promise a window has one instruction there.
+    pub goroutines_searched: bool,
     /// Position independent: addresses in data are found by relocations, never as 32-bit words.
     pub pie: bool,
 }

@@ -5,7 +5,9 @@
 //! ```text
 //! Image (what the host knows of one ELF module, in link-time addresses)
 //!   └─ Analysis::new          decode the whole text once; where can control arrive?
-//!        └─ Analysis::plan    one address → SitePlan (rung, window) or Refusal (reason, address)
+//!        ├─ Analysis::exits   one function → where it is left
+//!        └─ Analysis::plan    one address → SitePlan (rung, window, writes) or Refusal (reason, address);
+//!             │               plan_beside, plan_exit: beside the Claims of a session's other sites
 //!             └─ Template::make   lay the trampoline out, part by part, with named parts
 //!                  └─ Template::emit   bytes; fails only where an address is out of reach
 //!                       └─ Trampoline   what to write where, and how to move threads in and out

@@ -111,7 +111,7 @@ impl Analysis {
 
     /// A window that begins some instructions before the site and contains it. Only from its start can
     /// control come to the site, so that a hit inside the copy happens exactly when one at the site would.
-    fn plan_earlier(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
+    pub(crate) fn plan_earlier(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
         let Wanted { part, site, .. } = wanted;
         let mut start = site;
         while site - start < JUMP as u64 {
@@ -132,7 +132,7 @@ impl Analysis {
     }
 
     /// Two bytes at the site, which jump to slack.
-    pub(crate) fn plan_short(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
+    fn plan_short(&self, wanted: Wanted<'_>) -> Option<SitePlan> {
         let Wanted { part, site, claims, .. } = wanted;
         let short = SHORT_JUMP as u64;
         let code = window::straight(self, part, site, short).ok()?;

@@ -1,8 +1,17 @@
 //! The planner for Go: what `plan.rs` does, where a goroutine's stack is small and preemption is asynchronous.
 //!
-//! At an entry the window is the stack check (`go.rs`). Elsewhere exactly one instruction is displaced: between
-//! two, a goroutine may be preempted, and its saved address is then on a stack that nobody searches. One
-//! instruction of two or more bytes will do where slack is near, a return where padding or slack is.
+//! At an entry the window is the stack check (`go.rs`). Elsewhere exactly one instruction is displaced, together
+//! with padding if it is a return: between two, a goroutine may be preempted, and its saved address is then on a
+//! stack that nobody searches.
+//!
+//! Where the host searches those stacks as well ([`crate::Image::goroutines_searched`]), windows may have several
+//! instructions, none of which may fault. Once written nobody is preempted between them: the runtime preempts a
+//! goroutine only where its own tables say that it may, and a trampoline is in no table.
+//!
+//! There are no short jumps. A thread that is interrupted at the long jump in slack is at an address for which the
+//! runtime finds the function before the padding, whose tables end before it: it would end the program ("invalid
+//! runtime symbol table", `runtime/symtab.go`, `pcvalue`). In a nop that is run through, the goroutine could be
+//! preempted right there, and would come back to it after a detach.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 
@@ -35,14 +44,24 @@ impl Analysis {
             return Err(Refusal::new(Reason::StackUnknown, site, detail));
         }
         let first = self.decode(part, site);
-        if let Some(why) = first.and_then(|i| go::may_fault(&i, check.source)) {
+        let may_fault = |i: Instruction| go::may_fault(&i, check.source);
+        if let Some(why) = first.and_then(may_fault) {
             let detail = format!("{why}; Go could not turn a fault in a trampoline into a panic");
             return Err(Refusal::new(Reason::Faulting, site, detail));
         }
-        let one = |plan: &SitePlan| first.is_some_and(|i| plan.window.end == i.next_ip());
+        let fits = |plan: &SitePlan| {
+            if first.is_some_and(|i| plan.window == (site..i.next_ip())) {
+                return true;
+            }
+            let mut code =
+                Decoder::with_ip(64, &plan.original, plan.window.start, DecoderOptions::NONE).into_iter();
+            self.image.goroutines_searched
+                && plan.window.start >= check.end
+                && code.all(|i| may_fault(i).is_none())
+        };
         let mut plan = match self.plan_from(wanted, site) {
-            Ok(plan) if one(&plan) => plan,
-            plain => match self.plan_short(wanted).filter(one) {
+            Ok(plan) if fits(&plan) => plan,
+            plain => match self.plan_earlier(wanted).filter(fits) {
                 Some(plan) => plan,
                 None => return Err(plain.err().unwrap_or_else(|| preempted(site))),
             },
@@ -68,6 +87,7 @@ impl Analysis {
 }
 
 fn preempted(site: u64) -> Refusal {
-    let detail = "a goroutine may be preempted between two instructions here; only one of five or more bytes will do, or of two where slack is near";
+    let detail =
+        "a goroutine may be preempted between two instructions here; only one of five or more bytes will do";
     Refusal::new(Reason::TooShort, site, detail)
 }

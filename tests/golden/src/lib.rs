@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use trocar_patch::{Analysis, Claims, ExitKind, Reason, Refusal, SitePlan};
+use trocar_patch::{Analysis, Claims, ExitKind, Image, Reason, Refusal, SitePlan};
 use trocar_session::planner_image;
 use trocar_symbols::Elf;
 
@@ -60,18 +60,28 @@ pub struct Coverage {
     pub outside: u64,
 }
 
-/// A site that was refused: `entry`, `exit` or `instruction`, and why.
-pub type Seen<'a> = &'a mut dyn FnMut(&'static str, &Refusal);
+/// A site: `entry`, `exit` or `instruction`, and its plan.
+pub type Seen<'a> = &'a mut dyn FnMut(&'static str, &Result<SitePlan, Refusal>);
 
 impl Coverage {
-    /// Plans everything in an ELF file; `seen` is told each refusal.
+    /// Plans everything in an ELF file; `seen` is told each plan.
     ///
     /// # Errors
     /// It is no ELF file that can be probed.
     pub fn of(file: &[u8], seen: Seen<'_>) -> anyhow::Result<Self> {
+        Self::with(file, seen, |_| ())
+    }
+
+    /// The same, for a host that knows, or does, more: `change` says so.
+    ///
+    /// # Errors
+    /// As [`Coverage::of`].
+    pub fn with(file: &[u8], seen: Seen<'_>, change: impl FnOnce(&mut Image)) -> anyhow::Result<Self> {
         let elf = Elf::parse(file.into())?;
         let mut coverage = Self { build_id: hex(elf.build_id().unwrap_or_default()), ..Self::default() };
-        let analysis = Analysis::new(planner_image(&elf));
+        let mut image = planner_image(&elf);
+        change(&mut image);
+        let analysis = Analysis::new(image);
         let mut starts: Vec<u64> = analysis.image().functions.iter().map(|f| f.start).collect();
         starts.sort_unstable();
         starts.dedup();
@@ -79,7 +89,7 @@ impl Coverage {
         for start in starts {
             let plan = analysis.plan(start);
             coverage.entries.add(&plan);
-            plan.iter_err(|r| seen("entry", r));
+            seen("entry", &plan);
             match analysis.exits(start) {
                 Ok(found) => {
                     let unknown = found.iter().any(|e| e.kind == ExitKind::Unknown);
@@ -87,14 +97,14 @@ impl Coverage {
                     // A part may belong to several: each exit counts once.
                     exits.extend(found.into_iter().map(|e| (e.address, e)));
                 }
-                Err(refusal) => seen("exit", &refusal),
+                Err(refusal) => seen("exit", &Err(refusal)),
             }
         }
         for exit in exits.values() {
             *coverage.exit_kinds.entry(kind(exit.kind).to_owned()).or_default() += 1;
             let plan = analysis.plan_exit(exit, &Claims::new());
             coverage.exits.add(&plan);
-            plan.iter_err(|r| seen("exit", r));
+            seen("exit", &plan);
         }
         let text = analysis.image().text.iter().flat_map(|t| t.vaddr..t.end());
         for at in text.filter(|a| analysis.is_instruction(*a)) {
@@ -104,22 +114,9 @@ impl Coverage {
                 continue;
             }
             coverage.instructions.add(&plan);
-            plan.iter_err(|r| seen("instruction", r));
+            seen("instruction", &plan);
         }
         Ok(coverage)
-    }
-}
-
-/// Looks at an error without taking it.
-trait IterErr<E> {
-    fn iter_err(&self, look: impl FnOnce(&E));
-}
-
-impl<T, E> IterErr<E> for Result<T, E> {
-    fn iter_err(&self, look: impl FnOnce(&E)) {
-        if let Err(error) = self {
-            look(error);
-        }
     }
 }
 

@@ -341,15 +341,51 @@ fn a_jump_table_into_padding_makes_it_live() {
 }
 
 #[test]
-fn in_go_one_instruction_may_jump_to_slack() {
-    // cmp rsp,[r14+0x10]; jbe tail; xor eax,eax; ret; tail: call morestack; jmp start │ int3 ×8
-    let mut code = vec![0x49, 0x3b, 0x66, 0x10, 0x76, 0x03, 0x31, 0xc0, RET, 0xe8, 0, 1, 0, 0];
-    code.extend([0xeb, 0xf0]);
-    let go = Image { go: true, ..functions(&[(&code, &[INT3; 8]), (&PLAIN, &[])]) };
-    let found = plan_in(&go, TEXT + 6).unwrap();
-    assert_eq!((found.rung, found.window.clone()), (Rung::ShortJump, TEXT + 6..TEXT + 8));
+fn in_go_nothing_jumps_to_slack_but_a_return_takes_its_padding() {
+    // cmp rsp,[r14+0x10]; jbe tail; xor eax,eax; BODY; tail: call morestack; jmp start │ int3 ×8
+    let function = |body: &[u8], padding: &[u8]| {
+        let after = u8::try_from(2 + body.len()).unwrap();
+        let mut code = vec![0x49, 0x3b, 0x66, 0x10, 0x76, after, 0x31, 0xc0];
+        code.extend(body);
+        code.extend([0xe8, 0, 1, 0, 0, 0xeb, 0u8.wrapping_sub(6 + after + 7)]);
+        code.extend(padding);
+        Image { go: true, ..functions(&[(&code, &[INT3; 8]), (&PLAIN, &[])]) }
+    };
+    let plain = function(&[RET], &[]);
+    for image in [plain.clone(), Image { goroutines_searched: true, ..plain }] {
+        let analysis = Analysis::new(image);
+        for site in (TEXT..TEXT + 16).filter(|at| analysis.is_instruction(*at)) {
+            assert_eq!(analysis.plan(site).ok().and_then(|p| p.slack()), None, "{site:#x}");
+        }
+        assert_eq!(reason(analysis.plan(TEXT + 8)), Reason::TooShort, "the tail follows at once");
+    }
+    let found = plan_in(&function(&[RET, INT3, INT3, INT3, INT3], &[]), TEXT + 8).unwrap();
+    assert_eq!((found.rung, found.window.clone()), (Rung::Exit, TEXT + 8..TEXT + 9));
     assert!(found.go.is_some() && found.red_zone_dead);
-    assert_eq!(reason(plan_in(&go, TEXT + 8)), Reason::TooShort, "the tail follows at once");
+}
+
+#[test]
+fn in_go_a_window_has_several_instructions_only_where_goroutines_are_searched() {
+    // cmp rsp,[r14+0x10]; jbe tail; xor eax,eax; add rsp,8; ret; tail: call morestack; jmp start
+    let function = |middle: &[u8]| {
+        let mut code = vec![0x49, 0x3b, 0x66, 0x10, 0x76, 5 + 2];
+        code.extend(middle);
+        code.extend([0x48, 0x83, 0xc4, 0x08, RET, 0xe8, 0, 1, 0, 0, 0xeb, 0xec]);
+        Image { go: true, ..functions(&[(&code, &[])]) }
+    };
+    let good = function(&[0x31, 0xc0]);
+    let ret = TEXT + 12;
+    assert_eq!(reason(plan_in(&good, ret)), Reason::TooShort);
+    let searched = Image { goroutines_searched: true, ..good };
+    let found = plan_in(&searched, ret).unwrap();
+    assert_eq!((found.window.clone(), found.position), (TEXT + 8..TEXT + 13, HitPosition::Inside(1)));
+    assert!(found.go.is_some());
+    assert!(plan_in(&searched, TEXT + 6).is_ok(), "xor, add");
+    // None of them may fault: mov al,[rax] comes first. And none may be before the stack check has passed.
+    let faults = Image { goroutines_searched: true, ..function(&[0x8a, 0x00]) };
+    assert_eq!(reason(plan_in(&faults, TEXT + 6)), Reason::Faulting);
+    assert_eq!(plan_in(&faults, ret).unwrap().window, TEXT + 8..TEXT + 13);
+    assert_eq!(reason(plan_in(&searched, TEXT + 4)), Reason::StackUnknown);
 }
 
 #[test]

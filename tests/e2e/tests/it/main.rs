@@ -3,6 +3,7 @@
 //! ```text
 //! count       exact counts on the same C program built in a dozen ways; points by name, offset, address
 //! languages   C++ exceptions, Go, the system's python, a static musl server
+//! short_sites returns and other sites without five bytes of their own
 //! redis       Debian's redis-server under redis-benchmark
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
@@ -28,4 +29,5 @@ mod quarantine;
 mod redis;
 mod refusal;
 mod time;
+mod short_sites;
 mod verbs;

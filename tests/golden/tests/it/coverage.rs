@@ -20,13 +20,17 @@ const DEBIAN: [(&str, &str, Promise); 4] = [
     ("libc", "/lib/x86_64-linux-gnu/libc.so.6", [99.0, 96.0, 95.0]),
 ];
 
-/// `trocar` itself: Rust, with its symbols.
-const OWN: Promise = [99.0, 96.5, 95.0];
+/// `trocar` itself: Rust, with its symbols. Of its exits 3.4 % are refused as `too_short`. By hand: returns of one to
+/// four bytes whose own start is a branch's target, so that no window can begin before them, followed by other code and
+/// with no padding within 128 bytes (the arms of a `match` that return constants; the last `ret` of a destructor).
+const OWN: Promise = [99.0, 96.0, 95.0];
 
 /// A Go program. Less is provable there, for two reasons, both of which are counted as what they are: a function
 /// without a stack check (`stack_unknown`) does not say how much stack is left; and between two instructions a
 /// goroutine may be preempted (`too_short`), while a return is one byte that others follow.
-const GO: Promise = [79.0, 0.5, 43.0];
+const GO: Promise = [79.0, 0.4, 35.0];
+/// The same for a host that searches the stacks of all goroutines: all but functions without a stack check.
+const GO_SEARCHED: Promise = [79.0, 82.0, 60.0];
 
 fn measure(file: &Path) -> Coverage {
     let bytes = fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -108,6 +112,16 @@ fn a_go_program_is_patched_as_far_as_it_can_be_proven() {
     let reasons = ["stack_unknown", "too_short", "code_pointer_into_window"];
     let known = found.exits.refused.keys().all(|reason| reasons.contains(&reason.as_str()));
     assert!(known, "an exit is refused for another reason than the two above\n{found}");
+}
+
+#[test]
+fn with_goroutines_searched_only_functions_without_a_stack_check_are_left() {
+    let bytes = fs::read(path("server-go")).expect("it was just built");
+    let found = Coverage::with(&bytes, &mut |_, _| (), |image| image.goroutines_searched = true);
+    let found = found.unwrap_or_else(|e| panic!("{e}"));
+    keeps("server-go", &found, GO_SEARCHED);
+    let other = found.exits.refused.iter().filter(|(reason, _)| *reason != "stack_unknown").map(|r| r.1);
+    assert!(other.sum::<u64>() * 1000 < found.exits.total, "{found}");
 }
 
 #[test]
