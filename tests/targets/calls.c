@@ -35,7 +35,8 @@ KEPT int leaper(int a) {
 
 KEPT void *quitter(void *argument) {
     sink++;
-    pthread_exit(argument);
+    if (argument) pthread_exit(argument);
+    return NULL;
 }
 
 static void *start_quitter(void *argument) {

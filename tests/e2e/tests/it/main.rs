@@ -28,6 +28,6 @@ mod probe;
 mod quarantine;
 mod redis;
 mod refusal;
-mod time;
 mod short_sites;
+mod time;
 mod verbs;

@@ -147,9 +147,9 @@ fn goroutines_are_timed_or_counted_as_what_they_are() {
     let mut target = Target::start("server-go");
     let pid = target.pid().to_string();
     let before = Snapshot::of(target.pid());
-    let live = Live::start(&["time", "-p", &pid, "main.call"]);
+    let live = Live::start(&["time", "-p", &pid, "main.call", "--for", "2s"]);
     let calls = target.done(&format!("run 16 {}", scaled(100_000)));
-    let outcome = live.interrupt();
+    let outcome = live.finish();
     // Where an exit cannot be patched in Go, the function is refused and nothing is touched.
     assert!(matches!(outcome.status, 0 | 4), "{outcome}");
     if outcome.status == 0 {
