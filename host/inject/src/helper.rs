@@ -12,11 +12,9 @@
     reason = "code for the target is assembled here, and its bytes have no safe name in Rust"
 )]
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use libc::pid_t;
@@ -24,16 +22,16 @@ use trocar_abi::PAGE;
 use trocar_target::{Failure, FailureKind, Mapping};
 
 use crate::foothold::{self, Foothold};
+use crate::lender::{born, lend};
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::memory_file::{make_file, open_memory_file};
 use crate::ptrace::{self, Event, Registers};
 use crate::request::Stops;
-use crate::stop::{Stopped, World, gone, is_gone, pause};
+use crate::stop::{Stopped, gone, is_gone, pause};
 
 /// How long one step of the helper may take.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// How long the lender may take to create the helper.
-const LEND_DEADLINE: Duration = Duration::from_millis(100);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
 core::arch::global_asm!(
     ".pushsection .rodata.trocar_helper, \"a\", @progbits",
@@ -157,39 +155,6 @@ pub(crate) fn noted(memory: &RemoteMemory, pages: &Range<u64>) -> Vec<Range<u64>
     let bytes = memory.some(notes.plus(8), usize::try_from(16 * count).unwrap_or(0));
     let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
     words.as_chunks::<2>().0.iter().map(|[start, end]| *start..*end).collect()
-}
-
-/// Makes a memory file by this call with these flags. Before Linux 6.3 there was no MFD_NOEXEC_SEAL.
-pub(crate) fn make_file(mut call: impl FnMut(u64) -> Result<u64, Failure>) -> Result<u64, Failure> {
-    let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
-    call(flags | u64::from(libc::MFD_NOEXEC_SEAL)).or_else(|_| call(flags))
-}
-
-/// Opens a memory file here that a helper has made. Works across mount and pid namespaces.
-///
-/// The number may lead to something else (a program that shares the memory could forge it), which must not be touched, not
-/// even opened, with our rights: so it is first looked at through a descriptor that can do nothing, and then opened
-/// through that one. A file of ours is new, nameless and in memory.
-pub(crate) fn open_memory_file(pid: pid_t, tid: pid_t, fd: u64) -> io::Result<File> {
-    let path = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH)
-        .open(format!("/proc/{pid}/task/{tid}/fd/{fd}"))?;
-    let facts = path.metadata()?;
-    if !facts.is_file() || facts.len() != 0 || facts.nlink() != 0 {
-        return Err(io::Error::other("the descriptor is not the memory file that was made"));
-    }
-    let file =
-        OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{}", path.as_raw_fd()))?;
-    if !can_be_sealed(&file) {
-        return Err(io::Error::other("the descriptor is not a memory file"));
-    }
-    Ok(file)
-}
-
-fn can_be_sealed(file: &File) -> bool {
-    // SAFETY: a request on a descriptor of ours, without an argument. Only memory files answer it.
-    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) >= 0 }
 }
 
 /// A system call and its arguments.
@@ -522,167 +487,6 @@ impl Drop for Helper<'_> {
         // On the way out of an error; a failure here means that the process is gone.
         let _ = self.leave();
     }
-}
-
-/// Lets a thread of the target create the helper. Returns the helper's id.
-fn lend(
-    pid: pid_t,
-    filtered: bool,
-    foothold: &mut Foothold<'_>,
-    usable: impl Fn(&Stopped) -> bool,
-    stops: &mut Stops,
-) -> Result<pid_t, Failure> {
-    const TRIES: u32 = 20;
-    /// Tries in which the kernel created no thread.
-    const REFUSALS: u32 = 3;
-    let mut refusals = 0;
-    for _ in 0..TRIES {
-        let mut thread = World::stop_one(pid, filtered, &usable)?;
-        // Until now it ran, or slept as it would have anyway.
-        let began = Instant::now();
-        foothold.in_use();
-        let lent = lend_one(pid, filtered, &mut thread, foothold);
-        thread.let_go();
-        stops.add(began.elapsed());
-        match lent? {
-            Lent::Helper(helper) => return Ok(helper),
-            // It is where it was, and there is no helper: nobody executes the code.
-            Lent::Not => foothold.free(),
-            Lent::Refused => {
-                foothold.free();
-                refusals += 1;
-                if refusals == REFUSALS {
-                    return Err(Failure::new(
-                        FailureKind::NothingPatched,
-                        format!("process {pid} may not start one more thread"),
-                    )
-                    .hint("a limit of processes or threads (ulimit -u, pids.max of its control group) is reached; nothing was touched"));
-                }
-            }
-        }
-    }
-    Err(Failure::new(
-        FailureKind::NothingPatched,
-        format!("the signals of process {pid} leave no thread alone long enough to work for us"),
-    )
-    .hint("the target was let go untouched; try again"))
-}
-
-/// What came of one try.
-enum Lent {
-    /// The helper's id.
-    Helper(pid_t),
-    /// A signal came first, which is delivered when the thread is let go.
-    Not,
-    /// The kernel created no thread.
-    Refused,
-}
-
-/// One try. Whatever becomes of it, `thread` is as it was, or went on by itself and is where it is.
-fn lend_one(
-    pid: pid_t,
-    filtered: bool,
-    thread: &mut Stopped,
-    foothold: &Foothold<'_>,
-) -> Result<Lent, Failure> {
-    let tid = thread.tid;
-    let failed = |doing: &str, e: &io::Error| match e.raw_os_error() {
-        Some(libc::ESRCH) => gone(pid),
-        _ => Failure::new(FailureKind::Bug, format!("{doing} thread {tid} of process {pid}: {e}")),
-    };
-    let Some(original) = thread.registers else {
-        return Err(Failure::new(FailureKind::Bug, "a sleeping thread cannot lend itself"));
-    };
-    let mask = ptrace::signal_mask(tid).map_err(|e| failed("reading the signal mask of", &e))?;
-    let registers = foothold.lend(&original, mask).map_err(|e| lost(pid, &e))?;
-    ptrace::tell_clones(tid, filtered).map_err(|e| failed("preparing", &e))?;
-    ptrace::set_registers(tid, &registers).map_err(|e| failed("borrowing", &e))?;
-    ptrace::resume(tid, false, 0).map_err(|e| failed("borrowing", &e))?;
-    let until = Instant::now() + LEND_DEADLINE;
-    const EXTRA_STOPS: u32 = 4;
-    let mut child = None;
-    let (mut asked, mut extra) = (false, 0);
-    // From here on the thread has its registers back by itself, if we are killed or the kernel refuses.
-    for rounds in 0.. {
-        match ptrace::poll(tid).map_err(|e| failed("waiting for", &e))? {
-            Some(Event::Gone) => return Err(gone(pid)),
-            Some(Event::Cloned) => {
-                let born = ptrace::message(tid).map_err(|e| failed("asking", &e))?;
-                let born = pid_t::try_from(born).map_err(|_| gone(pid))?;
-                let now = ptrace::registers(tid).map_err(|e| failed("reading", &e))?;
-                if foothold.contains(now.rip) {
-                    child = Some(born);
-                } else {
-                    // The kernel refused ours, and this is one of the program's own.
-                    crate::tracer::too_late(born);
-                }
-                // It comes to a stop in which the kernel's restart logic is next, before it runs any more.
-                ptrace::interrupt(tid).map_err(|e| failed("stopping", &e))?;
-                asked = true;
-                ptrace::resume(tid, false, 0).map_err(|e| failed("stopping", &e))?;
-            }
-            // In a stop of the whole process one more of these may be on its way, before the thread runs at all.
-            Some(Event::Stopped) if !asked && extra < EXTRA_STOPS => {
-                extra += 1;
-                ptrace::resume(tid, false, 0).map_err(|e| failed("borrowing", &e))?;
-            }
-            Some(event) => {
-                let now = ptrace::registers(tid).map_err(|e| failed("reading", &e))?;
-                let inside = foothold.contains(now.rip);
-                let held = if let Event::Signal(signal) = event { signal } else { 0 };
-                if inside {
-                    ptrace::set_signal_mask(tid, mask).map_err(|e| failed("giving back", &e))?;
-                    ptrace::set_registers(tid, &original).map_err(|e| failed("giving back", &e))?;
-                } else {
-                    // It went on by itself: it is where it is.
-                    thread.registers = Some(now);
-                }
-                // What our code did is not the program's fault.
-                thread.hold(if inside && ptrace::raised_by_itself(tid) { 0 } else { held });
-                return Ok(match child {
-                    Some(helper) => Lent::Helper(helper),
-                    None if inside && !asked => Lent::Not,
-                    None => Lent::Refused,
-                });
-            }
-            None if Instant::now() > until && !asked => {
-                // It went on by itself without a helper, or has not had a turn on a processor.
-                ptrace::interrupt(tid).map_err(|e| failed("stopping", &e))?;
-                asked = true;
-            }
-            None if Instant::now() > until + DEADLINE => {
-                crate::tracer::too_late(tid);
-                thread.registers = None;
-                return Err(Failure::new(
-                    FailureKind::Bug,
-                    format!("thread {tid} of process {pid} did not come back"),
-                ));
-            }
-            None if rounds > 128 && is_gone(tid) => return Err(gone(pid)),
-            None => pause(rounds),
-        }
-    }
-    Ok(Lent::Not)
-}
-
-/// Waits for the helper's first stop. Its registers.
-fn born(pid: pid_t, tid: pid_t) -> Result<Registers, Failure> {
-    let until = Instant::now() + DEADLINE;
-    for rounds in 0.. {
-        match ptrace::poll(tid) {
-            Ok(Some(Event::Gone)) => return Err(gone(pid)),
-            Ok(Some(_)) => return ptrace::registers(tid).map_err(|_| gone(pid)),
-            Ok(None) if Instant::now() < until => pause(rounds),
-            Ok(None) => break,
-            Err(error) => {
-                return Err(Failure::new(
-                    FailureKind::Bug,
-                    format!("waiting for our helper in {pid}: {error}"),
-                ));
-            }
-        }
-    }
-    Err(Failure::new(FailureKind::Bug, format!("our helper in process {pid} did not come")))
 }
 
 /// Waits until the helper has ended; true if it has. What it executes must not be taken away before.

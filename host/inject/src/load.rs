@@ -15,9 +15,10 @@ use trocar_abi::shared::SharedHead;
 use trocar_abi::{PAGE, round_up};
 use trocar_target::{Failure, FailureKind};
 
-use crate::helper::{Call, Helper, Lenders, make_file, open_memory_file};
+use crate::helper::{Call, Helper, Lenders};
 use crate::image::Image;
 use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::memory_file::{make_file, open_memory_file};
 use crate::plain::from_bytes;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;

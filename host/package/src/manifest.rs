@@ -51,7 +51,6 @@ pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
 /// kind = "counter"
 /// entries = 2
 /// labels = ["calls", "large"]               # counter only, a name for each of the first entries
-/// precision = 4                             # hist only, cuts each power of two into 2^4 buckets; at most 6
 ///
 /// # Written with `emit` by their position in this list. Fields are packed: no alignment, little endian.
 /// [[events]]

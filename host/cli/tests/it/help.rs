@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::run::run;
 
 /// Every verb of this version.
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "ps",
     "points",
     "count",
+    "time",
     "load",
     "check",
     "new",
@@ -34,7 +35,7 @@ fn golden(name: &str, text: &str) {
 #[test]
 fn the_manual_pages_are_as_they_were_accepted() {
     golden("trocar", &run(&["--help"]).stdout);
-    for verb in ["ps", "points", "count", "load", "check", "test"] {
+    for verb in ["ps", "points", "count", "time", "load", "check", "test"] {
         golden(verb, &run(&[verb, "--help"]).stdout);
     }
 }

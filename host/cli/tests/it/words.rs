@@ -14,7 +14,7 @@ fn a_verb_that_no_version_has_is_refused_with_the_nearest() {
 
 #[test]
 fn every_verb_of_later_versions_says_so_and_what_to_do_instead() {
-    let verbs = "lines vars log snap time stacks ls show tail rm off keygen sign verify publish search info install yank \
+    let verbs = "lines vars log snap stacks ls show tail rm off keygen sign verify publish search info install yank \
                  mirror market policy approve audit login logout assert mcp daemon";
     for verb in verbs.split_whitespace() {
         run(&[verb, "-p", "1", "anything"]).refused(&[verb, "not in this version", "try: "]);

@@ -197,7 +197,7 @@ latency (hist, 100 values)
  4096   8191      9  ███
  8192  16383      0
 16384  32767      1  ▎
-half are at most 1023, 99 % at most 8191
+half are at most 1023, 90 % at most 1023, 99 % at most 8191, 99.9 % at most 32767, all at most 32767
 "
     );
     assert_eq!(shown(&[replies::map("latency", "hist", vec![], 0)]), "latency (hist, no values)\n");

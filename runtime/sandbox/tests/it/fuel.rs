@@ -108,7 +108,7 @@ pub fn one_call(name: &str) -> (String, u64) {
     let range = format!("(i32.const 0) (i32.const {LEN})");
     let (arguments, bytes) = match name {
         "arg" | "reg" | "param" => ("(i32.const 0)".to_owned(), 0),
-        "ret" | "site" | "tid" | "cpu" | "time_ns" => (String::new(), 0),
+        "ret" | "site" | "tid" | "cpu" | "time_ns" | "function" | "span_ns" => (String::new(), 0),
         "counter_add" => ("(i32.const 0) (i32.const 0) (i64.const 1)".to_owned(), 0),
         "hist_add" => ("(i32.const 1) (i32.const 0) (i64.const 1)".to_owned(), 0),
         "hash_add" | "hash_set" => (format!("(i32.const 2) {range} (i64.const 1)"), LEN),

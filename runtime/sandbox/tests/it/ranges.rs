@@ -19,7 +19,8 @@ fn call(name: &str, at: u32, len: u32) -> Option<String> {
         "hash_add" | "hash_set" => format!("(drop (call ${name} (i32.const 0) {range} (i64.const 1)))"),
         "hash_get" | "param_str" => format!("(drop (call ${name} (i32.const 0) {range}))"),
         "read" | "read_str" => format!("(drop (call ${name} (i64.const 0x5000) {range}))"),
-        "arg" | "counter_add" | "cpu" | "hist_add" | "param" | "reg" | "ret" | "site" | "tid" | "time_ns" => {
+        "arg" | "counter_add" | "cpu" | "function" | "hist_add" | "span_ns" | "param" | "reg" | "ret"
+        | "site" | "tid" | "time_ns" => {
             return None;
         }
         _ => panic!("{name} is new: say here whether it takes a pointer"),
