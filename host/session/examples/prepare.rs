@@ -14,7 +14,7 @@ fn main() {
         let opened = began.elapsed();
         let _ = loaded.analysis(0);
         let analysed = began.elapsed();
-        let planned = plan_points(&mut loaded, &points).unwrap_or_else(|e| panic!("{e}"));
+        let planned = plan_points(&mut loaded, &points, false).unwrap_or_else(|e| panic!("{e}"));
         println!(
             "open {opened:?} analysis {:?} plan {:?} sites {}",
             analysed - opened,

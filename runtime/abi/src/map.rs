@@ -128,6 +128,7 @@ pub const fn hist_buckets(precision: u32) -> usize {
 
 /// Bucket of a value: its highest bit, and the `precision` bits below. Values under 2^precision have one each.
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "x86-64 only, and the result is below 4096")]
 pub const fn hist_bucket(value: u64, precision: u32) -> usize {
     let bits = 64 - value.leading_zeros();
     if bits <= precision {
@@ -139,6 +140,7 @@ pub const fn hist_bucket(value: u64, precision: u32) -> usize {
 
 /// Lowest and highest value of a bucket.
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "a bucket's number is below 4096")]
 pub const fn hist_range(bucket: usize, precision: u32) -> (u64, u64) {
     let parts = 1usize << precision;
     if bucket < parts {

@@ -207,7 +207,7 @@ fn span(ctx: &mut Context, return_address_at: u64, facts: &Site) {
     if facts.flags & site_flags::EXIT != 0
         && let Some(ticks) = spans::leave(agent.spans, return_address_at, facts.function, now)
     {
-        let nanoseconds = u128::from(ticks) * u128::from(agent.nanoseconds_per_tick) >> 32;
+        let nanoseconds = (u128::from(ticks) * u128::from(agent.nanoseconds_per_tick)) >> 32;
         ctx.span_ns = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
     }
     if facts.flags & site_flags::ENTRY != 0
