@@ -334,12 +334,14 @@ pub(crate) fn starts_again(registers: &Registers) -> bool {
 }
 
 /// Lets others run between two looks: this thread may have real-time priority, and a yield would give way to its equals
-/// only, while the thread that it waits for needs this very processor.
+/// only, while the thread that it waits for needs this very processor, for about five microseconds each. Measured on two
+/// processors, median of 200 stops of eight threads: 32 looks and naps of 5 µs 0.95 ms (asleep) and 3.7 ms (busy); 8 and
+/// 20 µs 0.13 and 0.11; 4 and 15 µs 0.11 and 0.11.
 pub(crate) fn pause(rounds: u32) {
     tracer::let_late_ones_go();
     match rounds {
-        0..32 => std::hint::spin_loop(),
-        32..200 => std::thread::sleep(Duration::from_micros(5)),
+        0..4 => std::hint::spin_loop(),
+        4..200 => std::thread::sleep(Duration::from_micros(15)),
         // It has not come for a while: the processors are busy, and our looking must not take what it needs.
         _ => std::thread::sleep(Duration::from_micros(200)),
     }
