@@ -1,7 +1,8 @@
 /* Behaviour: a signal handler that calls the probed function while the probed function is being called.
  *
  *   signals [MODE]   MODE: `plain` (default), `altstack` (the handler runs on a 16 KiB alternate stack),
- *                    `small` (threads with 16 KiB stacks)
+ *                    `small` (threads with 16 KiB stacks), `late` (as `altstack`, but each thread calls `work` once
+ *                    before it has that stack)
  *   run THREADS CALLS   each thread calls `work` CALLS times, and on until a fair number of signals came,
  *                       while SIGALRM (every 100 µs) and SIGPROF (every ms of CPU time) come in;
  *                       `done CALLS handler=N`: calls by the threads and calls by the handler
@@ -20,7 +21,7 @@ enum { MAX_THREADS = 64, SMALL = 16 * 1024, SIGNALS_WANTED = 200 };
 
 static atomic_long handled;
 static atomic_int wrong;
-static int altstack, small;
+static int altstack, small, late;
 
 KEPT int work(int a) { WORK_BODY(a) }
 
@@ -40,6 +41,7 @@ static void *call(void *argument) {
     struct job *job = argument;
     sigset_t both;
     stack_t mine = {.ss_sp = job->stack, .ss_size = SMALL};
+    if (late && work(7) != work_twin(7)) atomic_store(&wrong, 1);
     if (altstack && sigaltstack(&mine, NULL)) abort();
     sigemptyset(&both);
     sigaddset(&both, SIGALRM);
@@ -70,7 +72,7 @@ static void run(long threads, long calls) {
     }
     for (long i = 0; i < threads; i++) pthread_join(jobs[i].thread, NULL);
     set_timers(0, 0);
-    for (long i = 0; i < threads; i++) total += jobs[i].done;
+    for (long i = 0; i < threads; i++) total += jobs[i].done + late;
     answer("%s %ld handler=%ld", atomic_load(&wrong) ? "wrong" : "done", total, atomic_load(&handled));
 }
 
@@ -79,7 +81,8 @@ int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "plain";
     long threads, calls;
     sigset_t both;
-    altstack = strcmp(mode, "altstack") == 0;
+    late = strcmp(mode, "late") == 0;
+    altstack = late || strcmp(mode, "altstack") == 0;
     small = strcmp(mode, "small") == 0;
     /* The main thread never takes them: what is pending after the last thread stays pending. */
     sigemptyset(&both);

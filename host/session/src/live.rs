@@ -9,7 +9,7 @@ use trocar_package::{FieldValue, Manifest};
 use trocar_target::{Failure, FailureKind, Process};
 
 use crate::name::session_name;
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, unless_it_ended};
 use crate::reply::{
     Attached, Event, Exited, LogLine, MapRows, Receipt, Reply, Row, Site, StateChange, Stats, Value,
 };
@@ -340,7 +340,7 @@ impl Session {
                 detach_ns: done.detach_ns,
                 pause_ns: done.pause_ns,
             },
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(unless_it_ended(self.pid, failure)),
         };
         say(Reply::Receipt(receipt.clone()));
         Ok(receipt)

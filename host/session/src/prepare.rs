@@ -164,7 +164,7 @@ impl Prepared {
 
 /// A target that ends makes any step fail in its own way; what the user is told is that it ended. One that is ending has
 /// no memory any more while it still has its entry under /proc.
-fn unless_it_ended(pid: i32, failure: Failure) -> Failure {
+pub(crate) fn unless_it_ended(pid: i32, failure: Failure) -> Failure {
     let about_the_target =
         matches!(failure.kind, FailureKind::Bug | FailureKind::NothingPatched | FailureKind::NotPermitted);
     // Maps that may not be read belong to a process that is there.

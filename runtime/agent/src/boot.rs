@@ -270,6 +270,8 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         tls: ptr::null_mut(),
         stays: true,
         span_ns: -1,
+        ordinary: [0; crate::context::ORDINARY],
+        next_ordinary: 0,
         shared,
         stats: at(layout.context_stats(index)).cast(),
         heap: Heap::new(heap_start as usize, heap_end as usize),

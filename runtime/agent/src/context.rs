@@ -13,6 +13,9 @@ use crate::global::{FILLED, agent, thread_pointer};
 use crate::heap::Heap;
 use crate::sys;
 
+/// Pages of stacks that a context remembers.
+pub(crate) const ORDINARY: usize = 16;
+
 /// One thread's context. Its memory: see `trocar_abi::control::context_stride`.
 ///
 /// INVARIANT (inside): whoever changed `head.inside` from 0 to 1 owns every other field until it writes 0 again;
@@ -28,6 +31,10 @@ pub(crate) struct Context {
     pub(crate) stays: bool,
     /// Of the running hit at an exit: nanoseconds since its call began, else -1.
     pub(crate) span_ns: i64,
+    /// Pages, by number, of stacks other than the thread's own that are known not to be its alternate one, and where the
+    /// next goes.
+    pub(crate) ordinary: [u64; ORDINARY],
+    pub(crate) next_ordinary: usize,
     pub(crate) shared: *mut ContextShared,
     pub(crate) stats: *mut SiteStats,
     pub(crate) heap: Heap,
@@ -140,6 +147,24 @@ pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
         i = (i + 1) & (agent.table_len - 1);
     }
     None
+}
+
+/// Whether a hit that came on a stack other than the thread's own is on its alternate one, which may have been installed
+/// since the last look: leaving that would let the kernel take it for free. Asks the kernel, where the page is not known.
+pub(crate) fn is_on_alternate(context: &mut Context, at: u64) -> bool {
+    let page = at / trocar_abi::PAGE;
+    if context.ordinary.contains(&page) {
+        return false;
+    }
+    (context.head.alternate_low, context.head.alternate_high) = sys::alternate_stack();
+    let on = at >= context.head.alternate_low && at < context.head.alternate_high;
+    if !on {
+        if let Some(oldest) = context.ordinary.get_mut(context.next_ordinary) {
+            *oldest = page;
+        }
+        context.next_ordinary = (context.next_ordinary + 1) % ORDINARY;
+    }
+    on
 }
 
 /// Asks the kernel who this thread is and where its alternate stack lies: at a thread's first hit, and again after the

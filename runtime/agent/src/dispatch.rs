@@ -14,7 +14,7 @@ use trocar_abi::loss::Loss;
 use trocar_abi::shared::{OWNER_DIED, ProbeState, SharedHead, SiteStats, TIMED_EVERY, TrapCode};
 use trocar_sandbox::{Hit, Instance, Outcome};
 
-use crate::context::{Context, claim, find, identify};
+use crate::context::{Context, claim, find, identify, is_on_alternate};
 use crate::global::{agent, thread_pointer};
 use crate::spans;
 
@@ -98,6 +98,9 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) ->
     let below = ctx.recover.as_ptr() as u64;
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
     let here = below & !63;
+    let asks = agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_SYSCALLS) == 0;
+    let on_alternate = on_alternate
+        || (asks && !fits(ctx.head.stack_low, ctx.head.stack_high) && is_on_alternate(ctx, below));
     let stack = if on_alternate {
         if fits(ctx.head.alternate_low, ctx.head.alternate_high) {
             Ok(here)

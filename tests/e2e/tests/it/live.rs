@@ -120,6 +120,11 @@ fn a_handler_on_an_alternate_stack_is_counted() {
 }
 
 #[test]
+fn an_alternate_stack_that_is_installed_after_a_threads_first_hit_is_found() {
+    signals("late");
+}
+
+#[test]
 fn threads_with_small_stacks_under_signals_are_counted() {
     signals("small");
 }
