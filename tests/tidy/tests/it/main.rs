@@ -4,6 +4,7 @@
 //! arrows     which crate may depend on which
 //! files      how a file opens, how long it is, what must not stand in it
 //! unsafety   where unsafe code may be, and that each block says why it is sound
+//! behaviours the page of what has broken others names tests that exist
 //! licences   every dependency of both workspaces is under a licence that deny.toml allows
 //! ```
 //!
@@ -12,6 +13,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod arrows;
+mod behaviours;
 mod files;
 mod licences;
 mod tree;
