@@ -107,3 +107,24 @@ fn large_commands_are_told_one_by_one() {
     assert_eq!(told.len(), 1, "one event for the MSET, none for the GET: {outcome}");
     assert!(told.iter().all(|t| t.to_lowercase().contains("mset") && t.contains("1001")), "{told:?}");
 }
+
+#[test]
+fn every_function_at_once_under_every_benchmark() {
+    let mut redis = Redis::start();
+    let snapshot = Snapshot::of(redis.pid());
+    // Its own module, by the name under which it is mapped: the command is a symbolic link.
+    let program = std::fs::read_link(format!("/proc/{}/exe", redis.pid())).unwrap();
+    let all = format!("{}:*", program.file_name().unwrap().to_str().unwrap());
+    let live = Live::attached(&["count", "-p", &redis.pid().to_string(), &all]);
+    let tests = "ping_inline,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange_100,mset";
+    let rates = redis.benchmark(tests, scaled(200_000)).finish();
+    assert!(rates.len() >= 15, "{rates:?}");
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let sites = outcome.one("attached").get("sites").and_then(|s| s.as_array()).map_or(0, Vec::len);
+    assert!(sites > 3000, "{sites}");
+    assert!(outcome.hits() > 100 * scaled(200_000), "{}", outcome.hits());
+    assert_eq!(outcome.lost(), 0);
+    snapshot.assert_same();
+    assert_eq!(redis.call(&["PING"]), Reply::Text("PONG".into()));
+}
