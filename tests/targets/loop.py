@@ -5,11 +5,16 @@
             format(seven)   `PyObject_Format` of the interpreter
             os.getpid()     `getpid` of libc
 
+  mix N 1   N rounds of dictionaries, JSON, regular expressions, sorting, exceptions and hashes; `done HASH` of all results
+
 (Not `abs` or `operator.index`: this interpreter is built with link-time optimisation, and there the exported
 functions of those names are never entered from a script.)
 Protocol as in line.h: `ready pid=N` once, one command a line, one answer a line, ends at end of file.
 """
+import hashlib
+import json
 import os
+import re
 import sys
 from itertools import repeat
 
@@ -23,6 +28,20 @@ def run(calls):
     return total == 49 * calls and wrong == 0
 
 
+def mix(rounds):
+    sum_of_all = hashlib.sha256()
+    for i in range(rounds):
+        table = {str(j): [j * i, float(j) / 3, {"inner": j}] for j in range(20)}
+        text = json.dumps(table, sort_keys=True)
+        parts = [text, repr(json.loads(text)), sorted(re.findall(r"\d+", text))[:50], sum(x * x for x in range(100))]
+        try:
+            parts.append(i // (i % 3))
+        except ZeroDivisionError as error:
+            parts.append(str(error))
+        sum_of_all.update(repr(parts).encode())
+    return sum_of_all.hexdigest()
+
+
 SELF = os.getpid()
 print(f"ready pid={SELF}", flush=True)
 for line in sys.stdin:
@@ -31,5 +50,7 @@ for line in sys.stdin:
         break
     if len(words) == 3 and words[0] == "run":
         print("done" if run(int(words[1])) else "wrong", words[1], flush=True)
+    elif len(words) == 3 and words[0] == "mix":
+        print("done", mix(int(words[1])), flush=True)
     else:
         print("error unknown command:", line.strip(), flush=True)

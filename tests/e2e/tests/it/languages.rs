@@ -95,6 +95,25 @@ fn the_systems_python_is_counted_in_its_own_code_and_in_libc() {
 }
 
 #[test]
+fn every_function_of_python_and_of_its_libc_at_once_changes_no_result() {
+    let mut target = Target::python();
+    let work = format!("mix {} 1", scaled(10_000));
+    let expected = target.ask(&work);
+    let before = Snapshot::of(target.pid());
+    let points = ["python3.11:*", "libc.so.6:*"];
+    let live = Live::attached(&[&["count", "-p", &target.pid().to_string()][..], &points].concat());
+    assert_eq!(target.ask(&work), expected);
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let sites = outcome.one("attached").get("sites").and_then(|s| s.as_array()).map_or(0, Vec::len);
+    assert!(sites > 3000, "{sites}");
+    assert!(outcome.hits() > 1000 * scaled(10_000), "{}", outcome.hits());
+    assert_eq!(outcome.lost(), 0);
+    before.assert_same();
+    assert_eq!(target.ask(&work), expected);
+}
+
+#[test]
 fn a_static_musl_server_under_load_answers_right() {
     let mut server = Target::start_with("server-musl", &["--control", "--self-load", "5000"]);
     let mut live = Live::attached(&["count", "-p", &server.pid().to_string(), "handle_request"]);
