@@ -150,6 +150,7 @@ pub(crate) fn run(mut sessions: Vec<Session>, ends: &Ends, interrupt: &Interrupt
             }
         }
         run.speaker.flush();
+        interrupt.suspend_if_asked();
         if !sessions.is_empty() {
             thread::sleep(TURN);
         }
