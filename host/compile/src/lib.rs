@@ -3,8 +3,10 @@
 //! `verify` is the gate: what passed it is a [`Verified`], and nothing else can be compiled.
 #![forbid(unsafe_code)]
 
+mod frames;
 mod precompile;
 pub mod verify;
 
+pub use frames::FRAME_MAX;
 pub use precompile::{CompileError, Compiled, engine, precompile};
 pub use verify::{Options as VerifyOptions, Reason, Verified, VerifyError, verify, verify_with};

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, OptLevel};
 
+use crate::frames::{FRAME_MAX, greatest};
+
 /// What the agent's engine is called; a part of every cache key.
 const ENGINE: &str = "wasmtime 48.0.8, settings 1";
 
@@ -55,14 +57,27 @@ pub fn engine() -> Result<Engine, CompileError> {
 pub fn precompile(wasm: &[u8]) -> Result<Compiled, CompileError> {
     let path = cache_file(wasm);
     if let Some(code) = path.as_ref().and_then(|p| read(p)) {
+        check_frames(&code)?;
         return Ok(Compiled { code, cached: true });
     }
     let code = engine()?.precompile_module(wasm).map_err(|e| CompileError(format!("{e:#}")))?;
+    check_frames(&code)?;
     if let Some(path) = path {
         // The cache is a help, not a need: a full disk must not keep a probe away.
         let _ = write(&path, &code);
     }
     Ok(Compiled { code, cached: false })
+}
+
+fn check_frames(code: &[u8]) -> Result<(), CompileError> {
+    match greatest(code) {
+        Some(bytes) if bytes <= FRAME_MAX => Ok(()),
+        Some(bytes) => Err(CompileError(format!(
+            "a function of the probe needs {bytes} bytes of stack at once, and {FRAME_MAX} is the most; build it with \
+             optimization, and keep large values in memory"
+        ))),
+        None => Err(CompileError("the compiled code cannot be read back".into())),
+    }
 }
 
 fn digest(parts: &[&[u8]]) -> [u8; 32] {

@@ -7,20 +7,19 @@
 use std::ops::Range;
 
 use libc::pid_t;
-use trocar_patch::Trampoline;
+use trocar_patch::{Trampoline, reaches_in};
 use trocar_target::{Failure, FailureKind, Mapping};
 
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
+use crate::stacks::{live_stacks, of_all_stacks};
 use crate::stop::{Stopped, World};
 use crate::threads::Seen;
 use crate::tracer;
 
 /// Tries before a site that some thread will not leave is given up.
 const TRIES: u32 = 50;
-/// Most bytes of one thread's stack that are searched.
-const STACK_SEARCH: u64 = 8 << 20;
 
 /// What arming saw.
 #[derive(Debug)]
@@ -57,6 +56,7 @@ pub(crate) fn arm(
     for attempt in 0.. {
         let mut world = World::stop(pid, |ip| inside(ip).is_none())?;
         let threads = world.threads.len();
+        let maps = of_all_stacks(pid, maps.clone(), &world.threads)?;
         if let Some(thread) = world.threads.iter().find(|t| returns_into(memory, t, &maps, &inner)) {
             let tid = thread.tid;
             stops.add(world.release());
@@ -108,8 +108,9 @@ fn write<'a>(
         registers.rip = twin;
         thread.set_registers(registers).map_err(|e| lost(pid, &e))?;
     }
+    // All before any is written: afterwards sites of our own would be somebody's patch in front of their neighbours.
+    trampolines.iter().try_for_each(|t| unchanged(pid, memory, t))?;
     for trampoline in trampolines {
-        unchanged(pid, memory, trampoline)?;
         // If writing fails half way, what was written is undone.
         *count += 1;
         for patch in trampoline.patches() {
@@ -135,6 +136,17 @@ fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Resu
             .hint("another tool patches the same place, or the program patches itself"));
         }
     }
+    for patch in trampoline.patches() {
+        let start = RemoteAddress(patch.address.wrapping_sub(patch.before.len() as u64));
+        let live = memory.bytes(start, patch.before.len()).map_err(|e| lost(pid, &e))?;
+        if reaches_in(&patch.before, &live) {
+            return Err(Failure::new(
+                FailureKind::NothingPatched,
+                format!("a patch in front of {:#x} reaches into what we were about to patch", patch.address),
+            )
+            .hint("another trocar or another tool patches the same place"));
+        }
+    }
     Ok(())
 }
 
@@ -150,7 +162,13 @@ pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline], awaited
             let at = RemoteAddress(patch.address);
             let live = memory.some(at, patch.bytes.len());
             keep |= awaited && patch.address != trampoline.window.start;
-            let restored = if live == patch.bytes && !keep {
+            // A write that was cut off between two pages leaves bytes of both.
+            let ours = live.len() == patch.bytes.len()
+                && live
+                    .iter()
+                    .zip(patch.bytes.iter().zip(&patch.original))
+                    .all(|(l, (b, o))| l == b || l == o);
+            let restored = if live != patch.original && ours && !keep {
                 memory.write(at, &patch.original).is_ok()
             } else {
                 live == patch.original
@@ -175,22 +193,10 @@ fn returns_into(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping], windo
     if windows.is_empty() {
         return false;
     }
-    stack_words(memory, thread, maps).into_iter().any(|word| {
+    // What cannot be searched may hold one.
+    let Some(stacks) = live_stacks(memory, thread, maps) else { return true };
+    stacks.iter().flat_map(|s| &s.words).any(|&word| {
         let after = windows.partition_point(|w| w.start < word);
         after.checked_sub(1).and_then(|i| windows.get(i)).is_some_and(|w| word > w.start && word < w.end)
     })
-}
-
-/// Where the live part of a thread's stack starts: with the red zone.
-pub(crate) fn stack_start(thread: &Stopped) -> u64 {
-    thread.sp.saturating_sub(trocar_abi::hit::RED_ZONE) & !7
-}
-
-/// The words of the live part of a thread's stack.
-pub(crate) fn stack_words(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping]) -> Vec<u64> {
-    let start = stack_start(thread);
-    let end = maps.iter().find(|m| m.range().contains(&thread.sp)).map_or(start, |m| m.end);
-    let len = usize::try_from(end.saturating_sub(start).min(STACK_SEARCH)).unwrap_or(0);
-    let bytes = memory.some(RemoteAddress(start), len);
-    bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect()
 }

@@ -258,6 +258,13 @@ impl Attachment {
     /// The target ended.
     pub fn tend(&mut self) -> Result<(), Failure> {
         self.pool.tend(&self.memory, self.same_namespace)?;
+        if !self.filtered && is_filtered_now(self.pid) {
+            // From now on nothing is asked of the kernel that the program might not ask itself.
+            self.filtered = true;
+            self.control.flags = self.control.flags & !flags::MAY_READ | flags::NO_SYSCALLS;
+            let control = self.region.start + self.layout_in_region.private;
+            write_flags(self.pid, &self.memory, &self.control, control)?;
+        }
         let have = u32::try_from(self.pool.contexts().len()).unwrap_or(u32::MAX);
         let left = have.saturating_sub(self.pool.claimed());
         if left > have / 8 || have >= self.layout.contexts {
@@ -339,11 +346,29 @@ fn introduce(
 ) -> Result<(), Failure> {
     let proven = thread_pointers(memory, armed.seen.iter().map(|s| s.pointer))?;
     control.flags = control.flags & !flags::FS0_SELF | proven;
+    write_flags(pid, memory, control, control_at)?;
+    pool.register(memory, &armed.seen, &maps(pid)?)
+}
+
+/// Gives the agent its flags, and the control block, from which it takes them when it is asked for contexts.
+fn write_flags(pid: i32, memory: &RemoteMemory, control: &Control, control_at: u64) -> Result<(), Failure> {
     let own_copy = control_at + std::mem::offset_of!(Control, flags) as u64;
-    for at in [own_copy, control.flags_at] {
+    for at in [control.flags_at, own_copy] {
         memory.write(RemoteAddress(at), &control.flags.to_le_bytes()).map_err(|e| lost(pid, &e))?;
     }
-    pool.register(memory, &armed.seen, &maps(pid)?)
+    Ok(())
+}
+
+/// Whether a thread of the process has a seccomp filter by now. Of very many threads only the first is looked at: a
+/// program filters itself as a whole, or thread by thread when they are few.
+fn is_filtered_now(pid: i32) -> bool {
+    const MANY: usize = 64;
+    let tids = crate::stop::tasks(pid).unwrap_or_default();
+    let looked_at = if tids.len() > MANY { tids.get(..1) } else { tids.get(..) };
+    looked_at.unwrap_or(&[]).iter().any(|tid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+        status.lines().any(|l| l.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() != "0"))
+    })
 }
 
 fn skipped_cells(plan: &AttachPlan, blocks: &[Block]) -> Vec<u64> {

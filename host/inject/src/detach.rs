@@ -12,12 +12,13 @@ use trocar_abi::PAGE;
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, Mapping, maps};
 
-use crate::arm::{open, restore, stack_start, stack_words};
+use crate::arm::{open, restore};
 use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
-use crate::stop::{Stopped, USER_CS, World};
+use crate::stacks::{handler_returns, of_all_stacks};
+use crate::stop::World;
 
 /// How long a session waits for its hits in flight.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
@@ -61,18 +62,23 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
     loop {
         let map_list = maps(job.pid)?;
         let mut world = World::stop(job.pid, |ip| !ours(ip))?;
-        // Again only while a signal handler was about to return to slack.
-        if changed.is_none() || awaited {
+        let map_list = of_all_stacks(job.pid, map_list, &world.threads)?;
+        // Again while a signal handler was about to return to slack, or something could not be restored.
+        if awaited || changed.as_ref().is_none_or(|c| !c.is_empty()) {
             awaited = !slack.is_empty()
-                && world.threads.iter().any(|t| handler_returns(job, t, &map_list, in_slack));
+                && world.threads.iter().any(|t| handler_returns(job.memory, t, &map_list, in_slack));
             changed = Some(restore(job.memory, job.trampolines, awaited));
         }
-        let sites = changed.as_deref().unwrap_or(&[]);
+        let left = changed.as_deref().unwrap_or(&[]);
+        // What is there instead may lead to us all the same: another tool has moved our jump, or it could not be undone.
+        let is_text = |at: &&u64| map_list.iter().any(|m| m.execute && m.range().contains(at));
+        let reachable: Vec<u64> = left.iter().filter(is_text).copied().collect();
         let sites: Vec<String> =
-            sites.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
+            left.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
         let restored = sites.is_empty();
         move_out(job, &mut world);
-        let busy = in_use(job, &world, &map_list, ours);
+        let mut busy = in_use(job, &world, &map_list, ours);
+        busy.extend(reachable.iter().map(|at| format!("what is at {at:#x} now may lead to our trampoline")));
         if busy.is_empty() {
             // The text is restored and nobody is in our memory, so nobody can come back to it: the others may run while
             // it goes.
@@ -113,8 +119,11 @@ fn overlaps(range: &Range<u64>, mapping: &Mapping) -> bool {
 fn move_out(job: &Detach<'_>, world: &mut World) {
     for thread in &mut world.threads {
         let Some(mut registers) = thread.registers else { continue };
-        let back = job.trampolines.iter().find_map(|t| t.original_of(registers.rip));
-        if let Some(ip) = back {
+        let back = job.trampolines.iter().find_map(|t| Some((t, t.original_of(registers.rip)?)));
+        // Where the text is not restored, the copy goes on being used.
+        let restored =
+            |t: &Trampoline| job.memory.some(RemoteAddress(t.window.start), t.original.len()) == t.original;
+        if let Some((_, ip)) = back.filter(|(t, _)| restored(t)) {
             registers.rip = ip;
             // If this fails the thread is gone, and does not use our memory any more.
             let _ = thread.set_registers(registers);
@@ -130,7 +139,7 @@ fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) 
             busy.push(format!("thread {} runs in a trampoline or in the agent", thread.tid));
         } else if ours(thread.sp) {
             busy.push(format!("thread {} is on a stack of the agent", thread.tid));
-        } else if handler_returns(job, thread, maps, &ours) {
+        } else if handler_returns(job.memory, thread, maps, &ours) {
             busy.push(format!("a signal handler of thread {} will return into a trampoline", thread.tid));
         }
     }
@@ -141,43 +150,6 @@ fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) 
         }
     }
     busy
-}
-
-/// Whether a signal handler of the thread will return to an address that is ours.
-fn handler_returns(job: &Detach<'_>, thread: &Stopped, maps: &[Mapping], ours: impl Fn(u64) -> bool) -> bool {
-    returns_to_us(
-        &stack_words(job.memory, thread, maps),
-        stack_start(thread),
-        thread.sp,
-        |address| maps.iter().any(|m| m.execute && m.range().contains(&address)),
-        ours,
-    )
-}
-
-/// Whether the stack holds a live signal frame that returns to us.
-///
-/// Stacks are full of what was, so a frame must be whole: its return address leads to code, its flags and link are what
-/// the kernel writes, its selectors begin with cs = 0x33 (`struct rt_sigframe`, `ucontext` and `sigcontext_64` in
-/// `asm/sigframe.h` and `asm/sigcontext.h`). One that lies on its signal stack is stale too if the thread is not on that
-/// stack any more: in Go both kinds of stack come from one heap.
-pub(crate) fn returns_to_us(
-    words: &[u64],
-    start: u64,
-    sp: u64,
-    is_code: impl Fn(u64) -> bool,
-    ours: impl Fn(u64) -> bool,
-) -> bool {
-    /// Words of a frame up to the selectors; the instruction pointer is the 23rd.
-    const FRAME: usize = 25;
-    words.windows(FRAME).enumerate().any(|(at, frame)| {
-        let [restorer, flags, link, base, _, size, .., ip, _, selectors] = frame else { return false };
-        if !ours(*ip) || selectors & 0xffff != USER_CS || !is_code(*restorer) || *flags > 0xff || *link != 0 {
-            return false;
-        }
-        let stack = *base..base.saturating_add(*size);
-        let address = start.wrapping_add(8 * at as u64);
-        !stack.contains(&address) || stack.contains(&sp)
-    })
 }
 
 /// Unmaps our memory and drops restored pages back to their file.

@@ -17,10 +17,9 @@ use std::ops::Range;
 
 use trocar_target::{Failure, FailureKind, Mapping};
 
-use crate::arm::{stack_start, stack_words};
-use crate::detach::returns_to_us;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::ptrace::Registers;
+use crate::stacks::handler_returns;
 use crate::stop::{Stopped, starts_again};
 
 core::arch::global_asm!(
@@ -215,11 +214,7 @@ pub(crate) fn left(memory: &RemoteMemory, maps: &[Mapping]) -> Vec<Range<u64>> {
 pub(crate) fn clear_left(memory: &RemoteMemory, maps: &[Mapping], left: &[Range<u64>], threads: &[Stopped]) {
     for range in left {
         let ours = |ip: u64| range.contains(&ip);
-        let returns = |t: &Stopped| {
-            let words = stack_words(memory, t, maps);
-            let is_code = |at: u64| maps.iter().any(|m| m.execute && m.range().contains(&at));
-            returns_to_us(&words, stack_start(t), t.sp, is_code, ours)
-        };
+        let returns = |t: &Stopped| handler_returns(memory, t, maps, ours);
         if !threads.iter().any(|t| ours(t.ip) || returns(t)) {
             clear(memory, RemoteAddress(range.start));
         }

@@ -22,6 +22,7 @@ mod plain;
 mod ptrace;
 mod region;
 mod request;
+mod stacks;
 mod stop;
 mod threads;
 mod ticks;

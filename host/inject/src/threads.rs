@@ -18,6 +18,9 @@ use crate::stop::{Stopped, tasks};
 /// Longest stack that is believed. A larger mapping is something else.
 const STACK_MAX: u64 = 1 << 30;
 
+/// More than any libc's thread control block has above the address that the thread pointer holds.
+const CONTROL_BLOCK_MAX: u64 = 16 << 10;
+
 /// Range of a thread's own stack, where hits may run in place.
 ///
 /// Proven for two shapes: the first thread's `[stack]`, and a mapping that holds both the stack pointer and the thread
@@ -35,7 +38,10 @@ pub(crate) fn stack_range(maps: &[Mapping], sp: u64, thread_pointer: u64) -> Opt
     let guard = at.checked_sub(1).and_then(|i| maps.get(i))?;
     let guarded = guard.end == mapping.start && !guard.read && !guard.write && !guard.execute;
     let own = mapping.range().contains(&thread_pointer) && mapping.path.is_none();
-    (guarded && own).then_some((mapping.start, mapping.end))
+    // The thread control block is on top of the stack; what lies further above may be another mapping that the kernel
+    // has merged with it.
+    let end = mapping.end.min(thread_pointer.saturating_add(CONTROL_BLOCK_MAX));
+    (guarded && own).then_some((mapping.start, end))
 }
 
 /// A thread as it was seen in a stop.

@@ -267,7 +267,7 @@ impl Session {
         }
         if self.times_calls {
             let abandoned = self.collector.status().abandoned.cast_signed();
-            let key = vec![("name".to_owned(), Value::Text("calls that never returned".into()))];
+            let key = vec![("name".to_owned(), Value::Text("calls whose end was not seen".into()))];
             say(Reply::Map(MapRows {
                 pid: self.pid,
                 session: self.id.clone(),

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trocar_abi::control::FUNCTIONS_MAX;
 use trocar_inject::{RemoteAddress, RemoteMemory, Span};
-use trocar_patch::{Analysis, Claims, Exit, ExitKind, SitePlan, foreign_patch, jump_target, recognise};
+use trocar_patch::{
+    Analysis, Claims, Exit, ExitKind, Overwrite, SitePlan, foreign_patch, jump_target, reaches_in, recognise,
+};
 use trocar_symbols::{Point, Resolved};
 use trocar_target::{Failure, FailureKind};
 
@@ -224,6 +226,18 @@ fn plan_all(
             }
         }
     }
+    // An entry whose function has no exit that can be patched would only count calls that seem never to end.
+    let ended: BTreeSet<u32> =
+        planned.sites.iter().filter(|s| s.span == Span::Exit).filter_map(|s| s.site.function).collect();
+    let (kept, endless): (Vec<_>, Vec<_>) = std::mem::take(&mut planned.sites).into_iter().partition(|s| {
+        let idle = s.span == Span::Entry && s.handler == Handler::Nothing;
+        !idle || s.site.function.is_some_and(|f| ended.contains(&f))
+    });
+    planned.sites = kept;
+    for place in endless {
+        let detail = "no exit of this function can be patched, so its calls cannot be timed";
+        planned.refusals.push(refused(&place.site.point, &place.site.address, "no_exit", detail));
+    }
     planned.sites.sort_by_key(|s| (s.module, s.plan.site));
     for (index, place) in planned.sites.iter_mut().enumerate() {
         place.site.site = u32::try_from(index).unwrap_or(u32::MAX);
@@ -337,6 +351,13 @@ fn plan_place(
     if let Some(refusal) = foreign_patch(at, &file, &live) {
         return Ok(Err(refused(point, &address, refusal.reason.name(), &refusal.detail)));
     }
+    if let Some(write) = plan.writes.last()
+        && !free_in_front(memory, write, bias)?
+    {
+        let detail =
+            "a jump of another trocar session, or another tool's patch, begins right before and reaches in";
+        return Ok(Err(refused(point, &address, "already_patched", detail)));
+    }
     let symbol = place.symbol.clone();
     let site = Site {
         site: 0,
@@ -355,7 +376,15 @@ fn plan_place(
 /// Whether the slack of a plan is in memory as in the file.
 fn as_in_file(memory: &RemoteMemory, plan: &SitePlan, bias: u64) -> Result<bool, Failure> {
     let Some(slack) = plan.writes.first() else { return Ok(true) };
-    Ok(live(memory, slack.start.wrapping_add(bias), slack.original.len())? == slack.original)
+    let as_in_file = live(memory, slack.start.wrapping_add(bias), slack.original.len())? == slack.original;
+    Ok(as_in_file && free_in_front(memory, slack, bias)?)
+}
+
+/// Whether nobody's patch in front of what is to be written reaches into it.
+fn free_in_front(memory: &RemoteMemory, write: &Overwrite, bias: u64) -> Result<bool, Failure> {
+    let length = write.before.len();
+    let start = write.start.wrapping_add(bias).wrapping_sub(length as u64);
+    Ok(!reaches_in(&write.before, &live(memory, start, length)?))
 }
 
 fn live(memory: &RemoteMemory, at: u64, length: usize) -> Result<Vec<u8>, Failure> {

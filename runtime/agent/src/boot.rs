@@ -271,7 +271,7 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         stays: true,
         span_ns: -1,
         ordinary: [0; crate::context::ORDINARY],
-        next_ordinary: 0,
+        proven_high: 0,
         shared,
         stats: at(layout.context_stats(index)).cast(),
         heap: Heap::new(heap_start as usize, heap_end as usize),

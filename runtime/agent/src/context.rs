@@ -14,7 +14,7 @@ use crate::heap::Heap;
 use crate::sys;
 
 /// Pages of stacks that a context remembers.
-pub(crate) const ORDINARY: usize = 16;
+pub(crate) const ORDINARY: usize = 64;
 
 /// One thread's context. Its memory: see `trocar_abi::control::context_stride`.
 ///
@@ -31,10 +31,11 @@ pub(crate) struct Context {
     pub(crate) stays: bool,
     /// Of the running hit at an exit: nanoseconds since its call began, else -1.
     pub(crate) span_ns: i64,
-    /// Pages, by number, of stacks other than the thread's own that are known not to be its alternate one, and where the
-    /// next goes.
+    /// Pages, by number, of stacks other than the thread's own that are known not to be its alternate one.
     pub(crate) ordinary: [u64; ORDINARY],
-    pub(crate) next_ordinary: usize,
+    /// The highest address of the thread's own stack where a hit is known not to have been on an alternate one. A later
+    /// alternate stack that lies in a frame of the own one is above every hit of the functions below that frame.
+    pub(crate) proven_high: u64,
     pub(crate) shared: *mut ContextShared,
     pub(crate) stats: *mut SiteStats,
     pub(crate) heap: Heap,
@@ -149,20 +150,20 @@ pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
     None
 }
 
-/// Whether a hit that came on a stack other than the thread's own is on its alternate one, which may have been installed
-/// since the last look: leaving that would let the kernel take it for free. Asks the kernel, where the page is not known.
-pub(crate) fn is_on_alternate(context: &mut Context, at: u64) -> bool {
+/// Whether a hit is on the thread's alternate stack, which may have been installed since the last look: leaving that one
+/// would let the kernel take it for free. Asks the kernel, unless the place is known.
+pub(crate) fn is_on_alternate(context: &mut Context, at: u64, on_own: bool) -> bool {
     let page = at / trocar_abi::PAGE;
-    if context.ordinary.contains(&page) {
+    let Some(known) = context.ordinary.get_mut(page as usize % ORDINARY) else { return false };
+    if if on_own { at <= context.proven_high } else { *known == page } {
         return false;
     }
     (context.head.alternate_low, context.head.alternate_high) = sys::alternate_stack();
     let on = at >= context.head.alternate_low && at < context.head.alternate_high;
-    if !on {
-        if let Some(oldest) = context.ordinary.get_mut(context.next_ordinary) {
-            *oldest = page;
-        }
-        context.next_ordinary = (context.next_ordinary + 1) % ORDINARY;
+    match (on, on_own) {
+        (true, _) => {}
+        (false, true) => context.proven_high = at,
+        (false, false) => *known = page,
     }
     on
 }
@@ -177,6 +178,9 @@ pub(crate) unsafe fn identify(context: *mut Context) {
     // SAFETY: INVARIANT (inside): the caller owns the context.
     let context = unsafe { &mut *context };
     context.head.stale = 0;
+    // Another thread's, perhaps.
+    context.ordinary = [0; ORDINARY];
+    context.proven_high = 0;
     if agent().flags & flags::NO_SYSCALLS != 0 {
         return;
     }

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use trocar_abi::control::{NO_HANDLER, Site, flags, site_flags};
-use trocar_abi::hit::{HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
+use trocar_abi::hit::{ContextHead, HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
 use trocar_abi::loss::Loss;
 use trocar_abi::shared::{OWNER_DIED, ProbeState, SharedHead, SiteStats, TIMED_EVERY, TrapCode};
 use trocar_sandbox::{Hit, Instance, Outcome};
@@ -44,6 +44,10 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
     // SAFETY: the frame that the entry code has just pushed.
     let site = unsafe { (*frame.as_ptr()).site } as usize;
     let Some(facts) = agent.sites.get(site) else { return OVER };
+    let lose_slowly = |site, loss| {
+        forget(frame, facts);
+        lose_slowly(site, loss)
+    };
     if agent.head_word(offset_of!(SharedHead, host)).load(Ordering::Relaxed) & OWNER_DIED != 0 {
         return lose_slowly(site, Loss::HostGone);
     }
@@ -66,14 +70,14 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
         // SAFETY: as above.
         unsafe { identify(context) };
     }
-    // The host may write the stack's range meanwhile, a word at a time: both ends zero until known, and low is written
-    // before high.
     let below = frame.as_ptr() as u64;
+    let (stack_low, stack_high) = stack_range(&ctx.head);
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
     let on_alternate = below >= ctx.head.alternate_low && below < ctx.head.alternate_high;
     if !on_alternate
         && agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_SYSCALLS) == 0
-        && fits(ctx.head.stack_low, ctx.head.stack_high)
+        && below <= ctx.proven_high
+        && fits(stack_low, stack_high)
     {
         // The usual case.
         // SAFETY: entered above, and on a stack with room; settling may leave this stack.
@@ -88,6 +92,17 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
     unsafe { enter_elsewhere(ctx, site, on_alternate) }
 }
 
+/// The thread's own stack, which the host may be writing, a word at a time: first the end, as zero, then the start, then the
+/// end. Zero, zero while it changes.
+fn stack_range(head: &ContextHead) -> (u64, u64) {
+    let read = |field: *const u64| {
+        // SAFETY: a field of the head; volatile, because another process writes it.
+        unsafe { field.read_volatile() }
+    };
+    let (high, low) = (read(&raw const head.stack_high), read(&raw const head.stack_low));
+    if read(&raw const head.stack_high) == high && low != 0 { (low, high) } else { (0, 0) }
+}
+
 /// A hit that may have to switch stacks, or must not.
 ///
 /// # Safety
@@ -95,19 +110,21 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
 #[cold]
 unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) -> Entered {
     let agent = agent();
-    let below = ctx.recover.as_ptr() as u64;
+    let frame = ctx.recover;
+    let below = frame.as_ptr() as u64;
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
     let here = below & !63;
+    let (stack_low, stack_high) = stack_range(&ctx.head);
     let asks = agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_SYSCALLS) == 0;
-    let on_alternate = on_alternate
-        || (asks && !fits(ctx.head.stack_low, ctx.head.stack_high) && is_on_alternate(ctx, below));
+    let on_own = below >= stack_low && below < stack_high;
+    let on_alternate = on_alternate || (asks && is_on_alternate(ctx, below, on_own));
     let stack = if on_alternate {
         if fits(ctx.head.alternate_low, ctx.head.alternate_high) {
             Ok(here)
         } else {
             Err(Loss::AlternateStack)
         }
-    } else if agent.flags & flags::ALWAYS_SWITCH == 0 && fits(ctx.head.stack_low, ctx.head.stack_high) {
+    } else if agent.flags & flags::ALWAYS_SWITCH == 0 && fits(stack_low, stack_high) {
         Ok(here)
     } else if agent.flags & flags::NEVER_SWITCH != 0 {
         Err(Loss::NoStackRoom)
@@ -125,8 +142,20 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) ->
         Err(loss) => {
             // SAFETY: we are inside, and leave.
             unsafe { Context::inside(ctx) }.store(0, Ordering::Release);
+            if let Some(facts) = agent.sites.get(site) {
+                forget(frame, facts);
+            }
             lose_slowly(site, loss)
         }
+    }
+}
+
+/// The hit is lost. If a call began here, whatever began at this place before has ended unseen, and its time must not be
+/// taken for this call's.
+#[cold]
+fn forget(frame: NonNull<HitFrame>, facts: &Site) {
+    if facts.flags & site_flags::ENTRY != 0 {
+        spans::forget(agent().spans, stack_pointer(frame.as_ptr(), facts.flags), facts.function);
     }
 }
 

@@ -39,31 +39,20 @@ fn reach(table: &[Span], key: u64) -> impl Iterator<Item = &Span> {
 /// Notes that a call begins. False: another one was given up for it, which never came to an exit or is too deep.
 pub(crate) fn enter(table: &[Span], return_address_at: u64, function: u32, now: u64) -> bool {
     let key = key(return_address_at, function);
-    let mut oldest: Option<(&Span, u64)> = None;
-    let mut free = None;
-    for span in reach(table, key) {
-        let found = span.key.load(Ordering::Relaxed);
-        if found == key {
-            span.began.store(now, Ordering::Relaxed);
-            return false;
-        }
-        let began = span.began.load(Ordering::Relaxed);
-        if found == 0 {
-            free = free.or(Some(span));
-        } else if oldest.is_none_or(|(_, least)| began < least) {
-            oldest = Some((span, began));
-        }
-    }
-    if let Some(span) = free
-        && span.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    {
+    if let Some(span) = find(table, key) {
         span.began.store(now, Ordering::Relaxed);
+        return false;
+    }
+    // Another thread may take a free one first.
+    let take = |span: &&Span| span.key.compare_exchange(0, key, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if let Some(span) = reach(table, key).find(take) {
+        span.began.store(now, Ordering::Release);
         return true;
     }
-    // Another thread took the free one, or there is none. Its owner, if it has one, finds it gone.
-    if let Some((span, _)) = oldest {
-        span.key.store(key, Ordering::Relaxed);
-        span.began.store(now, Ordering::Relaxed);
+    // Its owner, if it has one, finds it gone.
+    if let Some(oldest) = reach(table, key).min_by_key(|span| span.began.load(Ordering::Acquire)) {
+        oldest.key.store(key, Ordering::Release);
+        oldest.began.store(now, Ordering::Release);
     }
     false
 }
@@ -71,9 +60,19 @@ pub(crate) fn enter(table: &[Span], return_address_at: u64, function: u32, now: 
 /// Ticks since the call began that ends now; `None` if its beginning is not known.
 pub(crate) fn leave(table: &[Span], return_address_at: u64, function: u32, now: u64) -> Option<u64> {
     let key = key(return_address_at, function);
-    let span = reach(table, key).find(|span| span.key.load(Ordering::Relaxed) == key)?;
-    let began = span.began.load(Ordering::Relaxed);
-    span.key.store(0, Ordering::Relaxed);
+    let span = find(table, key)?;
+    // Never the oldest while it is free, or taken and not yet dated.
+    let began = span.began.swap(u64::MAX, Ordering::AcqRel);
+    let still = span.key.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     // On another processor the counter may be a little behind.
-    Some(now.saturating_sub(began))
+    (still && began != u64::MAX).then(|| now.saturating_sub(began))
+}
+
+/// Forgets what began at this place.
+pub(crate) fn forget(table: &[Span], return_address_at: u64, function: u32) {
+    let _ = leave(table, return_address_at, function, 0);
+}
+
+fn find(table: &[Span], key: u64) -> Option<&Span> {
+    reach(table, key).find(|span| span.key.load(Ordering::Acquire) == key)
 }

@@ -56,7 +56,7 @@ pub use exits::{Exit, ExitKind};
 pub use go::{GO_STACK_ROOM, GoSource};
 pub use image::{FunctionRange, Image, Segment};
 pub use recognise::{Recognised, jump_target, recognise};
-pub use refusal::{Reason, Refusal, foreign_patch};
+pub use refusal::{Reason, Refusal, foreign_patch, reaches_in};
 pub use site_plan::{HitPosition, Notes, Overwrite, Rung, SitePlan};
 pub use template::{Part, Placement, Template};
 pub use trampoline::{Patch, Trampoline};

@@ -223,7 +223,11 @@ impl Analysis {
         let old = |r: &Range<u64>| self.text_at(r.start).and_then(|s| s.slice(r.start, r.end));
         let overwrite = |r: &Range<u64>| {
             let original = old(r).ok_or_else(undecodable)?.to_vec();
-            Ok::<_, Refusal>(Overwrite { start: r.start, original })
+            let front = self
+                .text_at(r.start)
+                .map_or(r.start, |s| s.vaddr.max(r.start.saturating_sub(Overwrite::BEFORE)));
+            let before = old(&(front..r.start)).unwrap_or(&[]).to_vec();
+            Ok::<_, Refusal>(Overwrite { start: r.start, original, before })
         };
         let mut plan = SitePlan {
             requested,

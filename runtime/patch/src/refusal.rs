@@ -139,3 +139,31 @@ pub fn foreign_patch(address: u64, file: &[u8], live: &[u8]) -> Option<Refusal> 
         (at, _) => refuse(format!("byte {at} differs from the file: another tool's patch, or changed text")),
     }
 }
+
+/// Whether a patch that begins in front of a place reaches into it. Both slices end at the place: what the file has there,
+/// and what is in memory. A patch may agree with the file in the bytes that reach in, so these tell nothing.
+///
+/// Jumps and breakpoints are known by their first byte and end where they end; any other difference is taken to reach in,
+/// save where it can be the tail of a jump that began before the slices.
+#[must_use]
+pub fn reaches_in(file: &[u8], live: &[u8]) -> bool {
+    /// Bytes of the longest jump, without its first.
+    const TAIL: usize = 13;
+    let whole = file.len() as u64 == crate::Overwrite::BEFORE;
+    let mut differs = file.iter().zip(live).map(|(f, l)| (f != l).then_some(*l)).enumerate();
+    let mut covered = 0;
+    file.len() != live.len()
+        || differs.any(|(at, different)| {
+            let Some(first) = different.filter(|_| at >= covered) else { return false };
+            let length = match first {
+                0xe9 | 0xe8 => 5,
+                0xeb => 2,
+                0xcc => 1,
+                0xff => 14,
+                _ if whole && at < TAIL => return false,
+                _ => return true,
+            };
+            covered = at + length;
+            covered > file.len()
+        })
+}

@@ -66,9 +66,15 @@ pub struct Overwrite {
     /// What the file has there. Slack of more than five bytes is a nop that is run through, and becomes a jump over
     /// itself with the long jump behind it.
     pub original: Vec<u8>,
+    /// What the file has in front of them, at most [`Self::BEFORE`] bytes: another patch may begin there and reach in.
+    pub before: Vec<u8>,
 }
 
 impl Overwrite {
+    /// Bytes in front that are looked at: one more than the longest patch that is known (an absolute jump, 14 bytes)
+    /// needs to reach in.
+    pub const BEFORE: u64 = 16;
+
     /// Where they are.
     #[must_use]
     pub fn range(&self) -> Range<u64> {

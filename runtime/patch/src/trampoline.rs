@@ -32,6 +32,8 @@ pub struct Patch {
     pub bytes: Vec<u8>,
     /// What was there, and is there again afterwards; as long as `bytes`.
     pub original: Vec<u8>,
+    /// What the file has in front of it.
+    pub before: Vec<u8>,
 }
 
 impl Patch {
@@ -134,7 +136,8 @@ impl Template {
             }
             bytes.extend(write.original.get(bytes.len()..).unwrap_or(&[]));
             debug_assert_eq!(bytes.len(), write.original.len(), "as planned");
-            patches.push(Patch { address, bytes, original: write.original.clone() });
+            let (original, before) = (write.original.clone(), write.before.clone());
+            patches.push(Patch { address, bytes, original, before });
         }
         debug_assert!(patches.last().is_some_and(|p| p.address == window.start), "the window comes last");
         Ok(patches)

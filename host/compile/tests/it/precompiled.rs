@@ -236,3 +236,19 @@ fn a_cache_file_that_anyone_changed_or_could_have_changed_is_made_anew() {
     assert!(!in_child(&variables), "a link");
     assert!(in_child(&variables));
 }
+
+#[test]
+fn a_function_that_needs_too_much_stack_at_once_is_refused() {
+    // So many values live at the same time do not fit into registers.
+    let live = |n: usize| {
+        let (values, sums) = ("(call $arg (i32.const 0)) ".repeat(n), "i64.add ".repeat(n - 1));
+        crate::wasm(&format!(
+            r#"(module (import "trocar" "arg" (func $arg (param i32) (result i64)))
+                 (import "trocar" "counter_add" (func $counter_add (param i32 i32 i64)))
+                 (func (export "on_hit") i32.const 0 i32.const 0 {values} {sums} call $counter_add))"#
+        ))
+    };
+    assert!(trocar_compile::precompile(&live(200)).is_ok());
+    let refused = trocar_compile::precompile(&live(3000)).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("bytes of stack at once") && refused.contains("optimization"), "{refused}");
+}

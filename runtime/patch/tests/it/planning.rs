@@ -1,7 +1,7 @@
 //! Each rung and each refusal, on a few bytes.
 
 use iced_x86::code_asm::*;
-use trocar_patch::{Analysis, Image, Notes, Reason, Rung, foreign_patch};
+use trocar_patch::{Analysis, Image, Notes, Reason, Rung, foreign_patch, reaches_in};
 
 use crate::support::{DATA, TEXT, assemble, image, plan, reason, rip_relative, with_data};
 
@@ -255,4 +255,31 @@ fn hostile_images_are_refused_without_a_panic() {
     assert!(analysis.plan(u64::MAX - 1).is_err());
     assert!(analysis.plan(TEXT + 8).is_err());
     assert_eq!(analysis.plan(TEXT).unwrap().window, TEXT..TEXT + 5);
+}
+
+#[test]
+fn a_patch_that_begins_in_front_and_reaches_in_is_seen() {
+    let file: Vec<u8> = (0x20..0x30).collect();
+    let patched = |at: usize, bytes: &[u8]| {
+        let mut live = file.clone();
+        for (to, from) in live.iter_mut().skip(at).zip(bytes) {
+            *to = *from;
+        }
+        live
+    };
+    let jump = [0xe9, 1, 2, 3, 0xff];
+    assert!(!reaches_in(&file, &file));
+    for at in 0..=11 {
+        assert!(!reaches_in(&file, &patched(at, &jump)), "a jump at {at} ends in front");
+    }
+    for at in 12..=15 {
+        assert!(reaches_in(&file, &patched(at, &jump)), "a jump at {at} does not");
+    }
+    assert!(reaches_in(&file, &patched(15, &[0xeb, 3])) && !reaches_in(&file, &patched(14, &[0xeb, 3])));
+    assert!(!reaches_in(&file, &patched(15, &[0xcc])), "a breakpoint is one byte");
+    assert!(reaches_in(&file, &patched(3, &[0xff, 0x25])), "an absolute jump has fourteen");
+    assert!(!reaches_in(&file, &patched(0, &[1, 2, 3, 4])), "the tail of a jump that began before");
+    assert!(reaches_in(&file, &patched(14, &[1, 2])), "what is not known");
+    assert!(reaches_in(&file[..4], &[0x20, 0x21, 9, 0x23]), "at the start of the text nothing began before");
+    assert!(reaches_in(&file, &file[..15]), "what could not be read");
 }

@@ -1,0 +1,122 @@
+//! The live part of a stopped thread's stacks, searched for places that it will come back to.
+//!
+//! A thread is on one stack, and a signal handler that it is in may have come from another one: the kernel's frame of
+//! that signal says where. So all stacks are found by following whole frames, as long as a new one turns up.
+
+use libc::pid_t;
+use trocar_abi::hit::RED_ZONE;
+use trocar_target::{Failure, Mapping, maps};
+
+use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::stop::{Stopped, USER_CS};
+
+/// Most bytes of one stack that are searched.
+const SEARCH: u64 = 8 << 20;
+/// Most stacks of one thread.
+const STACKS: usize = 16;
+/// Words of a signal frame up to the selectors: its return address, then `ucontext` (`struct rt_sigframe` in
+/// `asm/sigframe.h`). The stack pointer is the 21st word, the instruction pointer the 23rd.
+const FRAME: usize = 25;
+
+/// A stack, from the red zone below the stack pointer up.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    /// Address of the first word.
+    start: u64,
+    pub(crate) words: Vec<u64>,
+}
+
+/// A signal frame on a stack.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    /// Where the handler returns to, and the stack pointer there.
+    ip: u64,
+    sp: u64,
+}
+
+/// Whether the thread will return to an address that is `ours`, from a signal handler. What cannot be searched may hold
+/// such a frame.
+pub(crate) fn handler_returns(
+    memory: &RemoteMemory,
+    thread: &Stopped,
+    maps: &[Mapping],
+    ours: impl Fn(u64) -> bool,
+) -> bool {
+    let Some(stacks) = live_stacks(memory, thread, maps) else { return true };
+    stacks.iter().any(|stack| frames(stack, thread.sp, maps).any(|frame| ours(frame.ip)))
+}
+
+/// All stacks that the thread will come back to; `None` if one of them cannot be read.
+pub(crate) fn live_stacks(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping]) -> Option<Vec<Stack>> {
+    let mut stacks = vec![read(memory, maps, thread.sp)?];
+    let mut next = 0;
+    while let Some(stack) = stacks.get(next) {
+        let elsewhere: Vec<u64> = frames(stack, thread.sp, maps)
+            .map(|frame| frame.sp)
+            .filter(|sp| !stacks.iter().any(|s| s.holds(*sp)))
+            .collect();
+        for sp in elsewhere {
+            // One that is stale by now leads nowhere.
+            let new = stacks.len() < STACKS && !stacks.iter().any(|s: &Stack| s.holds(sp));
+            stacks.extend(new.then(|| read(memory, maps, sp)).flatten());
+        }
+        next += 1;
+    }
+    Some(stacks)
+}
+
+/// The mappings, read anew in the stop if some thread is on a stack that is not among them: it was made since, or grew.
+pub(crate) fn of_all_stacks(
+    pid: pid_t,
+    known: Vec<Mapping>,
+    threads: &[Stopped],
+) -> Result<Vec<Mapping>, Failure> {
+    let all = threads.iter().all(|t| known.iter().any(|m| m.range().contains(&t.sp)));
+    if all { Ok(known) } else { maps(pid) }
+}
+
+impl Stack {
+    fn holds(&self, sp: u64) -> bool {
+        (self.start..self.start + 8 * self.words.len() as u64).contains(&sp)
+    }
+}
+
+fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64) -> Option<Stack> {
+    let at = maps.iter().position(|m| m.range().contains(&sp))?;
+    let mut end = maps.get(at)?.end;
+    // A stack that was cut by a change of protection or advice goes on.
+    for next in maps.get(at + 1..)?.iter().take_while(|m| m.read && m.write) {
+        if next.start != end {
+            break;
+        }
+        end = next.end;
+    }
+    let floor = maps.get(at)?.start;
+    let start = sp.saturating_sub(RED_ZONE).max(floor) & !7;
+    let len = usize::try_from(end.saturating_sub(start).min(SEARCH)).ok()?;
+    let bytes = memory.some(RemoteAddress(start), len);
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+    // The first mapping must be there whole; what is added to it is a guess.
+    let own = usize::try_from((maps.get(at)?.end - start).min(SEARCH)).ok()?;
+    (bytes.len() >= own).then_some(Stack { start, words })
+}
+
+/// The live signal frames of a stack.
+///
+/// Stacks are full of what was, so a frame must be whole: its return address leads to code, its flags and link are what
+/// the kernel writes, its selectors begin with cs = 0x33 (`ucontext` and `sigcontext_64` in `asm/ucontext.h` and
+/// `asm/sigcontext.h`). One that lies on its signal stack is stale too if the thread is not on that stack any more: in Go
+/// both kinds of stack come from one heap.
+fn frames<'a>(stack: &'a Stack, sp: u64, maps: &'a [Mapping]) -> impl Iterator<Item = Frame> + 'a {
+    let is_code = |address: u64| maps.iter().any(|m| m.execute && m.range().contains(&address));
+    stack.words.windows(FRAME).enumerate().filter_map(move |(at, frame)| {
+        let [restorer, flags, link, base, _, size, .., saved, _, ip, _, selectors] = frame else {
+            return None;
+        };
+        let whole = selectors & 0xffff == USER_CS && *flags <= 0xff && *link == 0 && is_code(*restorer);
+        let signal_stack = *base..base.saturating_add(*size);
+        let address = stack.start.wrapping_add(8 * at as u64);
+        let stale = signal_stack.contains(&address) && !signal_stack.contains(&sp);
+        (whole && !stale).then_some(Frame { ip: *ip, sp: *saved })
+    })
+}
