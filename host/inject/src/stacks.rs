@@ -48,7 +48,8 @@ pub(crate) fn handler_returns(
 
 /// All stacks that the thread will come back to; `None` if one of them cannot be read.
 pub(crate) fn live_stacks(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping]) -> Option<Vec<Stack>> {
-    let mut stacks = vec![read(memory, maps, thread.sp)?];
+    let pointer = thread.registers.map(|r| r.fs_base);
+    let mut stacks = vec![read(memory, maps, thread.sp, pointer)?];
     let mut next = 0;
     while let Some(stack) = stacks.get(next) {
         let elsewhere: Vec<u64> = frames(stack, thread.sp, maps)
@@ -58,7 +59,7 @@ pub(crate) fn live_stacks(memory: &RemoteMemory, thread: &Stopped, maps: &[Mappi
         for sp in elsewhere {
             // One that is stale by now leads nowhere.
             let new = stacks.len() < STACKS && !stacks.iter().any(|s: &Stack| s.holds(sp));
-            stacks.extend(new.then(|| read(memory, maps, sp)).flatten());
+            stacks.extend(new.then(|| read(memory, maps, sp, pointer)).flatten());
         }
         next += 1;
     }
@@ -81,11 +82,14 @@ impl Stack {
     }
 }
 
-fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64) -> Option<Stack> {
+/// Reads the stack from `sp` up, of a thread with the thread pointer `pointer`, if that is known.
+fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>) -> Option<Stack> {
     let at = maps.iter().position(|m| m.range().contains(&sp))?;
     let mut end = maps.get(at)?.end;
-    // A stack that was cut by a change of protection or advice goes on.
-    for next in maps.get(at + 1..)?.iter().take_while(|m| m.read && m.write) {
+    // A stack that was cut by a change of protection or advice goes on. With its thread's control block it is whole, and
+    // what lies above is another's: to read that costs milliseconds.
+    let whole = pointer.is_some_and(|p| (sp..end).contains(&p));
+    for next in maps.get(at + 1..)?.iter().take_while(|m| !whole && m.read && m.write) {
         if next.start != end {
             break;
         }
