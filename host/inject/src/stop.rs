@@ -103,14 +103,14 @@ impl World {
                         fresh += 1;
                     }
                     // Seized in an earlier try, and still on its way to its stop.
-                    Err(error) if error.raw_os_error() == Some(libc::EPERM) && own_tracee(pid, tid) => {
+                    Err(refused) if refused.is_ours() => {
                         tracer::seized(tid);
                         waiting.push(tid);
                         fresh += 1;
                     }
                     // It ended between the listing and now, or it is a zombie leader: it runs nothing any more.
                     Err(_) if is_gone(tid) => {}
-                    Err(error) => return Err(seize_failure(pid, tid, &error)),
+                    Err(refused) => return Err(refused.failure(pid, tid)),
                 }
             }
             world.wait(&mut waiting, began + deadline, harmless, &asleep)?;
@@ -146,11 +146,11 @@ impl World {
                     Ok(()) => {}
                     Err(_) if is_gone(tid) => continue,
                     // Seized in an earlier round and still on its way to its stop.
-                    Err(error) if error.raw_os_error() == Some(libc::EPERM) && own_tracee(pid, tid) => {
-                        tracer::seized(tid);
+                    Err(refused) if refused.is_ours() => tracer::seized(tid),
+                    Err(refused) if filtered && refused.tracer == 0 => {
+                        return Err(filter_failure(pid, &refused.error));
                     }
-                    Err(error) if filtered => return Err(filter_failure(pid, &error)),
-                    Err(error) => return Err(seize_failure(pid, tid, &error)),
+                    Err(refused) => return Err(refused.failure(pid, tid)),
                 }
                 let until = Instant::now() + Duration::from_millis(deadline);
                 match world.wait(&mut vec![tid], until, &|_| false, &HashMap::new()) {
@@ -441,16 +441,59 @@ fn memory_borrowers(pid: pid_t, tid: pid_t) -> Vec<pid_t> {
     children.split_whitespace().filter_map(|c| c.parse().ok()).filter(same_memory).collect()
 }
 
-/// Seizes a thread and asks it to stop.
-fn ask_to_stop(tid: pid_t, unfiltered: bool) -> io::Result<()> {
-    ptrace::seize(tid, unfiltered)?;
-    tracer::seized(tid);
-    ptrace::interrupt(tid)
+/// Why a thread could not be asked to stop.
+struct Refused {
+    error: io::Error,
+    /// The thread that traces it; zero: none.
+    tracer: pid_t,
 }
 
-/// Whether this thread traces it already.
-fn own_tracee(pid: pid_t, tid: pid_t) -> bool {
-    tracer_of(pid, tid) == tracer_thread()
+impl Refused {
+    /// Whether this thread traces it already.
+    fn is_ours(&self) -> bool {
+        self.tracer == tracer_thread()
+    }
+
+    fn failure(&self, pid: pid_t, tid: pid_t) -> Failure {
+        if self.tracer != 0 {
+            let name = fs::read_to_string(format!("/proc/{}/comm", self.tracer)).unwrap_or_default();
+            return Failure::new(
+                FailureKind::NothingPatched,
+                format!(
+                    "thread {tid} of process {pid} is already traced by process {} ({})",
+                    self.tracer,
+                    name.trim()
+                ),
+            )
+            .hint("detach that tool first; a process can have one tracer at a time");
+        }
+        Failure::new(FailureKind::NotPermitted, format!("process {pid} may not be traced: {}", self.error))
+            .hint("run as root, or as the user of that process where the system allows it: trocar doctor")
+    }
+}
+
+/// Seizes a thread and asks it to stop.
+///
+/// The kernel's EPERM does not say whether we may not, or whether another one traces the thread; /proc tells that. A
+/// tracer that went away between the two is told by neither: without one, the thread is asked for again.
+fn ask_to_stop(tid: pid_t, unfiltered: bool) -> Result<(), Refused> {
+    /// Tracers that come and go within microseconds, one after another.
+    const REFUSALS: u32 = 16;
+    let mut refusals = 0;
+    loop {
+        let error = match ptrace::seize(tid, unfiltered) {
+            Ok(()) => break,
+            Err(error) => error,
+        };
+        let tracer = if error.raw_os_error() == Some(libc::EPERM) { tracer_of(tid) } else { 0 };
+        refusals += 1;
+        let again = error.raw_os_error() == Some(libc::EPERM) && tracer == 0 && refusals < REFUSALS;
+        if !again {
+            return Err(Refused { error, tracer });
+        }
+    }
+    tracer::seized(tid);
+    ptrace::interrupt(tid).map_err(|error| Refused { error, tracer: 0 })
 }
 
 #[expect(unsafe_code, reason = "std does not tell the kernel's id of a thread")]
@@ -459,8 +502,8 @@ fn tracer_thread() -> pid_t {
     unsafe { libc::gettid() }
 }
 
-fn tracer_of(pid: pid_t, tid: pid_t) -> pid_t {
-    fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))
+fn tracer_of(tid: pid_t) -> pid_t {
+    fs::read_to_string(format!("/proc/{tid}/status"))
         .ok()
         .and_then(|s| s.lines().find_map(|l| l.strip_prefix("TracerPid:")?.trim().parse().ok()))
         .unwrap_or(0)
@@ -474,20 +517,6 @@ fn filter_failure(pid: pid_t, error: &io::Error) -> Failure {
         ),
     )
     .hint("run as root (CAP_SYS_ADMIN, and no filter on trocar itself); nothing was touched")
-}
-
-fn seize_failure(pid: pid_t, tid: pid_t, error: &io::Error) -> Failure {
-    let tracer = tracer_of(pid, tid);
-    if tracer != 0 {
-        let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
-        return Failure::new(
-            FailureKind::NothingPatched,
-            format!("thread {tid} of process {pid} is already traced by process {tracer} ({})", name.trim()),
-        )
-        .hint("detach that tool first; a process can have one tracer at a time");
-    }
-    Failure::new(FailureKind::NotPermitted, format!("process {pid} may not be traced: {error}"))
-        .hint("run as root, or as the user of that process where the system allows it: trocar doctor")
 }
 
 pub(crate) fn gone(pid: pid_t) -> Failure {
