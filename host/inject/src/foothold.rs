@@ -7,7 +7,7 @@
 //!
 //! INVARIANT (we may die): at every moment, whatever thread has been brought here goes on by itself if we are killed.
 //! The lender's registers are kept beside the code, and it loads them itself; the helper ends. That is why nothing is
-//! done to the lender by ptrace but one jump to `lend` and one return: its signal mask is changed by the code, too.
+//! done to the lender by ptrace but one jump to `lend` and, where it matters, one return: its signal mask is changed by the code, too.
 #![expect(
     unsafe_code,
     reason = "code for the target is assembled here, and its bytes have no safe name in Rust"
@@ -29,8 +29,8 @@ core::arch::global_asm!(
     // The lender comes in at `syscall` with rt_sigprocmask(SIG_SETMASK, all, NULL, 8) in its registers: no handler of
     // the program runs on the new thread, and none on this one before its registers are its own again.
     "20: syscall",
-    "mov eax, 56", // clone(CLONE_VM | FILES | SIGHAND | THREAD | SYSVSEM, no stack of its own)
-    "mov edi, 0x50d00",
+    "mov eax, 56", // clone(CLONE_VM | FILES | SIGHAND | PTRACE | THREAD | SYSVSEM, no stack of its own)
+    "mov edi, 0x52d00",
     "mov esi, 0",
     "mov edx, 0",
     "mov r10d, 0",
@@ -219,6 +219,12 @@ pub(crate) fn clear_left(memory: &RemoteMemory, maps: &[Mapping], left: &[Range<
             clear(memory, RemoteAddress(range.start));
         }
     }
+}
+
+/// Whether a thread that goes on by itself is exactly as if it had not been here. Not one that was in a system call: if a
+/// signal came meanwhile, the kernel would have ended some of them with EINTR, and the program may wait for that.
+pub(crate) fn is_exact(original: &Registers) -> bool {
+    resumption(original) == (original.rip, original.rax)
 }
 
 /// Where a thread goes on by itself, and with what in rax: a system call that a stop of ours interrupted is made again,

@@ -2,7 +2,7 @@
 //! thread of the program is away for longer than it takes to create one.
 //!
 //! One thread of the target lends itself: it is stopped, brought to the [`Foothold`], creates the helper, and has its
-//! registers back after some ten microseconds. The helper has a table of descriptors of its own, so that what it opens
+//! registers back after some ten microseconds (`lender.rs`). The helper has a table of descriptors of its own, so that what it opens
 //! is never one of the program's; all signals are blocked in it; and it ends by itself if we are killed.
 //!
 //! It takes letters from a mailbox, because a system call through ptrace alone is two stops and some twenty
@@ -199,7 +199,7 @@ impl<'a> Helper<'a> {
         let mut foothold = Foothold::put(memory, maps)?;
         // Not one that a killed host has brought to another foothold, and that will go on by itself.
         let usable = |t: &Stopped| !left.iter().any(|r| r.contains(&t.ip)) && usable(t);
-        let tid = lend(pid, filtered, &mut foothold, usable, stops)?;
+        let tid = lend(lenders, &mut foothold, usable, stops)?;
         let registers = born(pid, tid)?;
         let mut helper = Self {
             pid,

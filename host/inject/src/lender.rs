@@ -2,6 +2,10 @@
 //!
 //! INVARIANT (we may die) is cited here at each step: until it is brought to the foothold it is merely stopped, there it
 //! goes on by itself, and when it is given back it stands in a stop in which the kernel does what it would have done.
+//!
+//! A thread that was running goes on by itself in any case: what it does for us takes about as long as a stop, and on a
+//! busy machine it may wait for its turn meanwhile, so it is stopped only before and after. Its signals are blocked until
+//! it is nearly back, and then come to us first, as all signals of a tracee do: no handler runs on top of our code.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,21 +13,22 @@ use std::time::{Duration, Instant};
 use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
-use crate::foothold::Foothold;
-use crate::helper::DEADLINE;
+use crate::foothold::{self, Foothold};
+use crate::helper::{DEADLINE, Lenders};
 use crate::load::lost;
 use crate::ptrace::{self, Event, Registers};
 use crate::request::Stops;
-use crate::stop::{Stopped, World, gone, is_gone, pause};
+use crate::stop::{Stopped, World, gone, is_gone, newborn, pause, tasks};
 use crate::tracer;
 
 /// How long the lender may take to create the helper.
 const LEND_DEADLINE: Duration = Duration::from_millis(100);
+/// Stops of the whole process that may be on their way before a thread runs at all.
+const EXTRA_STOPS: u32 = 4;
 
 /// Lets a thread of the target create the helper. Returns the helper's id.
 pub(crate) fn lend(
-    pid: pid_t,
-    filtered: bool,
+    lenders: &Lenders<'_>,
     foothold: &mut Foothold<'_>,
     usable: impl Fn(&Stopped) -> bool,
     stops: &mut Stops,
@@ -31,17 +36,19 @@ pub(crate) fn lend(
     const TRIES: u32 = 20;
     /// Tries in which the kernel created no thread.
     const REFUSALS: u32 = 3;
+    let Lenders { pid, filtered, .. } = *lenders;
     let mut refusals = 0;
     for _ in 0..TRIES {
-        let mut thread = World::stop_one(pid, filtered, &usable)?;
+        // A helper of ours is none of these.
+        let known = tasks(pid)?;
         // Until now it ran, or slept as it would have anyway.
-        let began = Instant::now();
+        let thread = World::stop_one(pid, filtered, &usable)?;
         foothold.in_use();
-        let lent = lend_one(pid, filtered, &mut thread, foothold);
-        thread.let_go();
-        stops.add(began.elapsed());
-        match lent? {
-            Lent::Helper(helper) => return Ok(helper),
+        match lend_one(lenders, thread, foothold, &known, stops)? {
+            Lent::Helper(helper) => {
+                tracer::seized(helper);
+                return Ok(helper);
+            }
             // It is where it was, and there is no helper: nobody executes the code.
             Lent::Not => foothold.free(),
             Lent::Refused => {
@@ -74,91 +81,203 @@ enum Lent {
     Refused,
 }
 
-/// One try. Whatever becomes of it, `thread` is as it was, or went on by itself and is where it is.
+/// One try. Whatever becomes of it, the thread is as it was, or went on by itself and is where it is.
 fn lend_one(
-    pid: pid_t,
-    filtered: bool,
-    thread: &mut Stopped,
-    foothold: &Foothold<'_>,
+    lenders: &Lenders<'_>,
+    thread: Stopped,
+    foothold: &mut Foothold<'_>,
+    known: &[pid_t],
+    stops: &mut Stops,
 ) -> Result<Lent, Failure> {
-    let tid = thread.tid;
-    let failed = |doing: &str, e: &io::Error| match e.raw_os_error() {
-        Some(libc::ESRCH) => gone(pid),
-        _ => Failure::new(FailureKind::Bug, format!("{doing} thread {tid} of process {pid}: {e}")),
-    };
+    let began = Instant::now();
+    let (pid, filtered) = (lenders.pid, lenders.filtered);
     let Some(original) = thread.registers else {
         return Err(Failure::new(FailureKind::Bug, "a sleeping thread cannot lend itself"));
     };
-    let mask = ptrace::signal_mask(tid).map_err(|e| failed("reading the signal mask of", &e))?;
-    let registers = foothold.lend(&original, mask).map_err(|e| lost(pid, &e))?;
-    ptrace::tell_clones(tid, filtered).map_err(|e| failed("preparing", &e))?;
-    ptrace::set_registers(tid, &registers).map_err(|e| failed("borrowing", &e))?;
-    ptrace::resume(tid, false, 0).map_err(|e| failed("borrowing", &e))?;
-    let until = Instant::now() + LEND_DEADLINE;
-    const EXTRA_STOPS: u32 = 4;
-    let mut child = None;
-    let (mut asked, mut extra) = (false, 0);
-    // From here on the thread has its registers back by itself, if we are killed or the kernel refuses.
-    for rounds in 0.. {
-        match ptrace::poll(tid).map_err(|e| failed("waiting for", &e))? {
-            Some(Event::Gone) => return Err(gone(pid)),
-            Some(Event::Cloned) => {
-                let born = ptrace::message(tid).map_err(|e| failed("asking", &e))?;
-                let born = pid_t::try_from(born).map_err(|_| gone(pid))?;
-                let now = ptrace::registers(tid).map_err(|e| failed("reading", &e))?;
-                if foothold.contains(now.rip) {
-                    child = Some(born);
-                } else {
-                    // The kernel refused ours, and this is one of the program's own.
-                    tracer::too_late(born);
-                }
-                // It comes to a stop in which the kernel's restart logic is next, before it runs any more.
-                ptrace::interrupt(tid).map_err(|e| failed("stopping", &e))?;
-                asked = true;
-                ptrace::resume(tid, false, 0).map_err(|e| failed("stopping", &e))?;
-            }
-            // In a stop of the whole process one more of these may be on its way, before the thread runs at all.
-            Some(Event::Stopped) if !asked && extra < EXTRA_STOPS => {
-                extra += 1;
-                ptrace::resume(tid, false, 0).map_err(|e| failed("borrowing", &e))?;
-            }
-            Some(event) => {
-                let now = ptrace::registers(tid).map_err(|e| failed("reading", &e))?;
-                let inside = foothold.contains(now.rip);
-                let held = if let Event::Signal(signal) = event { signal } else { 0 };
-                if inside {
-                    ptrace::set_signal_mask(tid, mask).map_err(|e| failed("giving back", &e))?;
-                    ptrace::set_registers(tid, &original).map_err(|e| failed("giving back", &e))?;
-                } else {
-                    // It went on by itself: it is where it is.
-                    thread.registers = Some(now);
-                }
-                // What our code did is not the program's fault.
-                thread.hold(if inside && ptrace::raised_by_itself(tid) { 0 } else { held });
-                return Ok(match child {
-                    Some(helper) => Lent::Helper(helper),
-                    None if inside && !asked => Lent::Not,
-                    None => Lent::Refused,
-                });
-            }
-            None if Instant::now() > until && !asked => {
-                // It went on by itself without a helper, or has not had a turn on a processor.
-                ptrace::interrupt(tid).map_err(|e| failed("stopping", &e))?;
-                asked = true;
-            }
-            None if Instant::now() > until + DEADLINE => {
-                tracer::too_late(tid);
-                thread.registers = None;
-                return Err(Failure::new(
-                    FailureKind::Bug,
-                    format!("thread {tid} of process {pid} did not come back"),
-                ));
-            }
-            None if rounds > 128 && is_gone(tid) => return Err(gone(pid)),
-            None => pause(rounds),
+    // A filter that is suspended for our calls must be in force again before the program makes one, and a program that is
+    // suspended does not run.
+    let held = filtered || !foothold::is_exact(&original) || ptrace::is_suspended(thread.tid);
+    let mut lender = Lender { pid, thread, original, mask: 0, foothold, began, asked: false, extra: 0 };
+    let lent = lender.start(held, filtered).and_then(|()| {
+        if held {
+            return lender.lend_held();
+        }
+        stops.add(began.elapsed());
+        lender.lend_running(known)
+    });
+    lender.thread.let_go();
+    stops.add(lender.began.elapsed());
+    lent
+}
+
+/// A thread that lends itself.
+struct Lender<'a, 'f> {
+    pid: pid_t,
+    thread: Stopped,
+    original: Registers,
+    /// Its signal mask.
+    mask: u64,
+    foothold: &'a mut Foothold<'f>,
+    /// When its stop began.
+    began: Instant,
+    /// It was asked to stop.
+    asked: bool,
+    extra: u32,
+}
+
+impl Lender<'_, '_> {
+    fn failed(&self, doing: &str, error: &io::Error) -> Failure {
+        let (pid, tid) = (self.pid, self.thread.tid);
+        match error.raw_os_error() {
+            Some(libc::ESRCH) => gone(pid),
+            _ => Failure::new(FailureKind::Bug, format!("{doing} thread {tid} of process {pid}: {error}")),
         }
     }
-    Ok(Lent::Not)
+
+    /// From here on the thread has its registers back by itself, if we are killed or the kernel refuses.
+    fn start(&mut self, held: bool, filtered: bool) -> Result<(), Failure> {
+        let tid = self.thread.tid;
+        self.mask = ptrace::signal_mask(tid).map_err(|e| self.failed("reading the signal mask of", &e))?;
+        let registers = self.foothold.lend(&self.original, self.mask).map_err(|e| lost(self.pid, &e))?;
+        if held {
+            ptrace::tell_clones(tid, filtered).map_err(|e| self.failed("preparing", &e))?;
+        }
+        ptrace::set_registers(tid, &registers).map_err(|e| self.failed("borrowing", &e))?;
+        ptrace::resume(tid, false, 0).map_err(|e| self.failed("borrowing", &e))
+    }
+
+    /// The thread stops when it has created the helper, and once more, in a stop in which the kernel's restart logic is
+    /// next, where it gets its registers back before it runs any more.
+    fn lend_held(&mut self) -> Result<Lent, Failure> {
+        let tid = self.thread.tid;
+        let until = Instant::now() + LEND_DEADLINE;
+        let mut child = None;
+        for rounds in 0.. {
+            match ptrace::poll(tid).map_err(|e| self.failed("waiting for", &e))? {
+                Some(Event::Gone) => return Err(gone(self.pid)),
+                Some(Event::Cloned) => {
+                    let born = ptrace::message(tid).map_err(|e| self.failed("asking", &e))?;
+                    let born = pid_t::try_from(born).map_err(|_| gone(self.pid))?;
+                    let now = ptrace::registers(tid).map_err(|e| self.failed("reading", &e))?;
+                    if self.foothold.contains(now.rip) {
+                        child = Some(born);
+                    } else {
+                        // The kernel refused ours, and this is one of the program's own.
+                        tracer::too_late(born);
+                    }
+                    self.ask()?;
+                    ptrace::resume(tid, false, 0).map_err(|e| self.failed("stopping", &e))?;
+                }
+                Some(event) if self.passes_over(event)? => {}
+                Some(event) => {
+                    let inside = self.give_back(event)?;
+                    return Ok(match child {
+                        Some(helper) => Lent::Helper(helper),
+                        None if inside && !self.asked => Lent::Not,
+                        None => Lent::Refused,
+                    });
+                }
+                None if rounds > 2048 && is_gone(tid) => return Err(gone(self.pid)),
+                // It is expected within microseconds; most slept, so that a processor is free for them.
+                None => self.wait_on(rounds / 16, until)?,
+            }
+        }
+        Ok(Lent::Not)
+    }
+
+    /// The thread creates the helper and goes on by itself, as if nothing had happened. When the helper is there, it is
+    /// stopped once more, to be let go.
+    fn lend_running(&mut self, known: &[pid_t]) -> Result<Lent, Failure> {
+        let tid = self.thread.tid;
+        let until = Instant::now() + LEND_DEADLINE;
+        let mut child = None;
+        let mut inside = false;
+        for rounds in 0.. {
+            if child.is_none() {
+                child = newborn(self.pid, known)?;
+                if child.is_some() {
+                    self.ask()?;
+                }
+            }
+            match ptrace::poll(tid).map_err(|e| self.failed("waiting for", &e))? {
+                Some(Event::Gone) => break,
+                Some(event) if self.passes_over(event)? => {}
+                Some(event) => {
+                    self.began = Instant::now();
+                    inside = self.give_back(event)?;
+                    break;
+                }
+                None if rounds > 128 && is_gone(tid) => break,
+                None => self.wait_on(rounds, until)?,
+            }
+        }
+        let child = match child {
+            // It may have been created, and not seen yet, when the thread was.
+            None => newborn(self.pid, &[])?,
+            child => child,
+        };
+        Ok(match child {
+            Some(helper) => Lent::Helper(helper),
+            None if inside && !self.asked => Lent::Not,
+            None => Lent::Refused,
+        })
+    }
+
+    fn ask(&mut self) -> Result<(), Failure> {
+        self.asked = true;
+        match ptrace::interrupt(self.thread.tid) {
+            // It has ended, which the next look tells.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            result => result.map_err(|e| self.failed("stopping", &e)),
+        }
+    }
+
+    /// Lets the thread run on after a stop of the whole process that came before it ran at all.
+    fn passes_over(&mut self, event: Event) -> Result<bool, Failure> {
+        if event != Event::Stopped || self.asked || self.extra == EXTRA_STOPS {
+            return Ok(false);
+        }
+        self.extra += 1;
+        ptrace::resume(self.thread.tid, false, 0).map_err(|e| self.failed("borrowing", &e))?;
+        Ok(true)
+    }
+
+    /// Gives the stopped thread everything back that it has not taken itself. Whether it was still at our code.
+    fn give_back(&mut self, event: Event) -> Result<bool, Failure> {
+        let tid = self.thread.tid;
+        let now = ptrace::registers(tid).map_err(|e| self.failed("reading", &e))?;
+        let inside = self.foothold.contains(now.rip);
+        let held = if let Event::Signal(signal) = event { signal } else { 0 };
+        if inside {
+            ptrace::set_signal_mask(tid, self.mask).map_err(|e| self.failed("giving back", &e))?;
+            let original = self.original;
+            self.thread.set_registers(original).map_err(|e| self.failed("giving back", &e))?;
+        } else {
+            // It went on by itself: it is where it is.
+            self.thread.now_at(now);
+        }
+        // What our code did is not the program's fault.
+        self.thread.hold(if inside && ptrace::raised_by_itself(tid) { 0 } else { held });
+        Ok(inside)
+    }
+
+    /// Nothing was heard of the thread yet.
+    fn wait_on(&mut self, rounds: u32, until: Instant) -> Result<(), Failure> {
+        let (pid, tid) = (self.pid, self.thread.tid);
+        if Instant::now() > until && !self.asked {
+            // It went on by itself without a helper, or has not had a turn on a processor.
+            self.ask()?;
+        } else if Instant::now() > until + DEADLINE {
+            tracer::too_late(tid);
+            self.thread.registers = None;
+            return Err(Failure::new(
+                FailureKind::Bug,
+                format!("thread {tid} of process {pid} did not come back"),
+            ));
+        }
+        pause(rounds);
+        Ok(())
+    }
 }
 
 /// Waits for the helper's first stop. Its registers.

@@ -178,6 +178,16 @@ pub(crate) fn raised_by_itself(tid: pid_t) -> bool {
     got == 0 && facts.si_code > 0
 }
 
+/// Whether a tracee that [`interrupt`] has stopped would not run without us either: its whole process is suspended (ptrace(2),
+/// "PTRACE_EVENT_STOP": the signal is then not SIGTRAP).
+pub(crate) fn is_suspended(tid: pid_t) -> bool {
+    // SAFETY: the struct is plain numbers, for which zero is a value.
+    let mut facts: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes one `siginfo_t`.
+    let got = unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, tid, 0usize, &raw mut facts) };
+    got == 0 && facts.si_signo != libc::SIGTRAP
+}
+
 /// Whether system calls of the thread are handed to its own program instead (PR_SET_SYSCALL_USER_DISPATCH, Linux 5.11).
 /// Kernels that cannot tell (before 6.4) are taken to say no.
 pub(crate) fn dispatches_calls(tid: pid_t) -> bool {

@@ -293,15 +293,21 @@ impl Stopped {
     pub(crate) fn at(tid: pid_t, event: Event) -> Option<Self> {
         let registers = ptrace::registers(tid).ok()?;
         let held = if let Event::Signal(signal) = event { signal } else { 0 };
-        Some(Self { tid, registers: Some(registers), ip: registers.rip, sp: registers.rsp, held })
+        let Registers { rip: ip, rsp: sp, .. } = registers;
+        Some(Self { tid, registers: Some(registers), ip, sp, held })
+    }
+
+    /// Notes where the stopped thread is now.
+    pub(crate) fn now_at(&mut self, registers: Registers) {
+        self.registers = Some(registers);
+        self.ip = registers.rip;
+        self.sp = registers.rsp;
     }
 
     /// Sets the thread's registers, now and for its release.
     pub(crate) fn set_registers(&mut self, registers: Registers) -> io::Result<()> {
         ptrace::set_registers(self.tid, &registers)?;
-        self.registers = Some(registers);
-        self.ip = registers.rip;
-        self.sp = registers.rsp;
+        self.now_at(registers);
         Ok(())
     }
 
@@ -494,6 +500,14 @@ fn ask_to_stop(tid: pid_t, unfiltered: bool) -> Result<(), Refused> {
     }
     tracer::seized(tid);
     ptrace::interrupt(tid).map_err(|error| Refused { error, tracer: 0 })
+}
+
+/// A thread of the process that this thread traces and did not seize: one that a tracee has created for us. `known`: those
+/// that are certainly not it.
+pub(crate) fn newborn(pid: pid_t, known: &[pid_t]) -> Result<Option<pid_t>, Failure> {
+    let ours =
+        |tid: &pid_t| !known.contains(tid) && !tracer::was_seized(*tid) && tracer_of(*tid) == tracer_thread();
+    Ok(tasks(pid)?.into_iter().find(ours))
 }
 
 #[expect(unsafe_code, reason = "std does not tell the kernel's id of a thread")]

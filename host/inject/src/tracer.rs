@@ -80,6 +80,11 @@ pub(crate) fn seized(tid: pid_t) {
     });
 }
 
+/// Whether a thread was seized in this transaction.
+pub(crate) fn was_seized(tid: pid_t) -> bool {
+    TRACEES.with_borrow(|t| t.seized.lock().unwrap_or_else(PoisonError::into_inner).contains(&tid))
+}
+
 /// Notes that nobody waits any more for the stop of a thread that was asked to stop.
 pub(crate) fn too_late(tid: pid_t) {
     TRACEES.with_borrow_mut(|t| t.late.push(tid));

@@ -45,7 +45,8 @@ pub struct Attaching {
     pub attach_us: Spread,
     /// Both together: from the request to the armed probe, with a warm compile cache.
     pub ready_us: Spread,
-    /// Microseconds of each stop of the whole target while attaching, in their order.
+    /// Microseconds of each stop while attaching, in their order: of the thread that lends itself, once, or twice where it
+    /// runs on in between (what it does for us then, some ten microseconds of its own time, is no stop), then of all.
     pub stops_us: Vec<Spread>,
     /// Microseconds of the longest stop of each attach.
     pub longest_stop_us: Spread,

@@ -102,6 +102,37 @@ fn a_suspended_process_is_probed_and_stays_suspended() {
     assert_eq!(target.done("run 2 100"), 200);
 }
 
+/// Where each thread of a suspended process stands: stack pointer and program counter.
+fn places(pid: &str) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut places: Vec<String> =
+        threads.map(|t| std::fs::read_to_string(t.unwrap().path().join("syscall")).unwrap()).collect();
+    places.sort();
+    places
+}
+
+#[test]
+fn no_thread_of_a_suspended_process_runs_on_while_it_works_for_us() {
+    let mut target = Target::start("redzone");
+    // Its only thread is in its own code, and stays there.
+    target.ask_nothing("run 1000000000000 1");
+    let pid = target.pid().to_string();
+    for _ in 0..scaled(500) {
+        let signal =
+            |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+        signal("-STOP");
+        let standing = || places(&pid).iter().all(|p| !p.contains("running"));
+        while !standing() {
+            std::thread::yield_now();
+        }
+        let before = places(&pid);
+        // A function that nobody is in, so that nobody is moved.
+        run(&["count", "-p", &pid, "main", "--for", "1ms"]).assert_clean();
+        assert_eq!(places(&pid), before);
+        signal("-CONT");
+    }
+}
+
 #[test]
 fn children_of_vfork_run_in_probed_memory_and_are_counted() {
     let mut target = Target::start("fork");

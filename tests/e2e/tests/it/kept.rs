@@ -146,6 +146,24 @@ fn many_sessions_one_after_another_leave_nothing() {
     process::assert_mappings_equal(&memory, &mappings(target.pid()));
 }
 
+/// A handler that comes while its thread works for us may outlive what the thread executes for us.
+#[test]
+fn sessions_in_a_storm_of_signals_leave_nothing() {
+    let mut target = Target::start("storm");
+    let before = Snapshot::of(target.pid());
+    assert_eq!(target.ask("storm 300"), "storming");
+    for _ in 0..scaled(2000) {
+        Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--hits", "10"])
+            .finish()
+            .assert_clean();
+        assert_eq!(text_differences(target.pid()), Vec::<String>::new());
+    }
+    let answer = target.ask("halt");
+    assert!(answer.starts_with("done "), "{answer}");
+    assert!(Target::field(&answer, "handled") > scaled(2000), "{answer}");
+    before.assert_same();
+}
+
 #[test]
 fn two_sessions_on_different_functions_of_one_process_do_not_disturb_each_other() {
     let mut server = Target::start_with("server", &["--control", "--self-load", "5000"]);
