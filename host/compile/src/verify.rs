@@ -1,6 +1,6 @@
 //! The gate for modules: what a probe is allowed to be, and what follows from what it is.
 //!
-//! Bytes go through in this order, and the first refusal wins: format, features, inventory (sizes), imports,
+//! Bytes go through in this order, and the first refusal wins: format, sizes, features, inventory, imports,
 //! manifest, memory, handlers. Out comes a [`Verified`] with the capabilities that the imports imply and the
 //! cost that the code can have. It relies on `wasmparser` for validity and on `trocar_abi::import` for what
 //! there is to import. It does not compile and does not run anything, and it decides no policy.
@@ -12,6 +12,7 @@ mod handlers;
 mod imports;
 mod inventory;
 mod report;
+mod sizes;
 
 use trocar_abi::import::{Capability, Import};
 use trocar_package::{Manifest, ManifestError};
@@ -106,6 +107,7 @@ pub fn verify(wasm: &[u8]) -> Result<Verified, VerifyError> {
 /// The first reason why it cannot be a probe.
 pub fn verify_with(wasm: &[u8], options: &Options<'_>) -> Result<Verified, VerifyError> {
     features::check_format(wasm)?;
+    sizes::check(wasm)?;
     features::check_features(wasm)?;
     let inventory = Inventory::of(wasm)?;
     let imports = imports::check(&inventory)?;

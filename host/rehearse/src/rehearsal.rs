@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use trocar_abi::map::MapSpec;
 use trocar_collect::{Collector, Decoded, NamedRow, decode, named_rows};
 use trocar_package::{Manifest, ParamValue};
-use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome};
+use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome, START_FUEL};
 use wasmtime::{Config, Engine, Linker, Module, OptLevel};
 
 use crate::hit::{HitError, RecordedHit};
@@ -14,8 +14,6 @@ use crate::memory;
 use crate::replay::Replay;
 use crate::wasi;
 
-/// Fuel of the start function and `_initialize`: Go's needs 613 317 (measured with Go 1.27).
-const START_FUEL: u64 = 50_000_000;
 /// Hits of a batch when the price is measured; their records fit the ring.
 const BATCH: u32 = 48;
 /// Time that measuring the price takes.

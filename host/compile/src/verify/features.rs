@@ -7,7 +7,7 @@
 use wasmparser::{Validator, WasmFeatures};
 
 use super::MODULE_BYTES_MAX;
-use super::error::{Reason, VerifyError};
+use super::error::{Reason, VerifyError, malformed};
 
 const ACCEPTED: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
@@ -165,10 +165,10 @@ pub(super) fn check_format(wasm: &[u8]) -> Result<(), VerifyError> {
 pub(super) fn check_features(wasm: &[u8]) -> Result<(), VerifyError> {
     let Err(error) = validate(wasm, ACCEPTED) else { return Ok(()) };
     if let Err(error) = validate(wasm, WasmFeatures::all()) {
-        return Err(invalid(&error));
+        return Err(invalid(error));
     }
     let needed: Vec<&Refused> = REFUSED.iter().filter(|f| validate(wasm, all_but(f.flag)).is_err()).collect();
-    let Some((first, others)) = needed.split_first() else { return Err(invalid(&error)) };
+    let Some((first, others)) = needed.split_first() else { return Err(invalid(error)) };
     let mut message = format!("the module uses {}, which probes may not use", first.name);
     if !others.is_empty() {
         let names: Vec<&str> = others.iter().map(|f| f.name).collect();
@@ -194,10 +194,6 @@ fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(), wasmparser::Error
     Validator::new_with_features(features).validate_all(wasm).map(drop)
 }
 
-fn invalid(error: &wasmparser::Error) -> VerifyError {
-    VerifyError::new(
-        Reason::Malformed,
-        format!("the module is not valid at offset {:#x}: {}", error.offset(), error.message()),
-    )
-    .hint("build it again; if it was downloaded, download it again")
+fn invalid(error: wasmparser::Error) -> VerifyError {
+    malformed(error).hint("build it again; if it was downloaded, download it again")
 }

@@ -1,7 +1,7 @@
-//! What is in a module: its types, imports, exports, and for each function what it costs and calls. And the
-//! limits of sizes, because here everything is counted.
+//! What is in a module: its types, imports, exports, and for each function what it costs and calls.
 //!
-//! It is made of modules that are valid, but trusts that no further than an index that is looked up.
+//! It is made of modules that are valid and within the limits of sizes, but trusts that no further than an index that
+//! is looked up.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,7 @@ use trocar_abi::map::KEY_MAX;
 use trocar_abi::record::PAYLOAD_MAX;
 
 use super::MemoryPages;
-use super::error::{Reason, VerifyError};
-
-/// Most functions, imported ones included.
-const FUNCTIONS_MAX: usize = 10_000;
-/// Most locals of one function.
-const LOCALS_MAX: u32 = 5_000;
-/// Most elements of all tables together.
-const ELEMENTS_MAX: u64 = 10_000;
-/// Most bytes of data segments together.
-const DATA_MAX: usize = 1 << 20;
-/// Most globals.
-const GLOBALS_MAX: u32 = 1_000;
-/// Most exports, and most imports.
-const NAMES_MAX: u32 = 10_000;
+use super::error::{Reason, VerifyError, malformed};
 
 /// An import.
 #[derive(Debug)]
@@ -111,7 +98,6 @@ impl<'a> Inventory<'a> {
                 }
             }
             Payload::ImportSection(section) => {
-                limit("imports", section.count().into(), NAMES_MAX.into(), "")?;
                 for import in section.into_imports() {
                     let import = import.map_err(malformed)?;
                     if let TypeRef::Func(ty) = import.ty {
@@ -123,23 +109,9 @@ impl<'a> Inventory<'a> {
                 }
             }
             Payload::FunctionSection(section) => {
-                let total = self.functions.len() as u64 + u64::from(section.count());
-                limit(
-                    "functions",
-                    total,
-                    FUNCTIONS_MAX as u64,
-                    "; link with --gc-sections and strip what is unused",
-                )?;
                 for ty in section {
                     self.functions.push(ty.map_err(malformed)?);
                 }
-            }
-            Payload::TableSection(section) => {
-                let mut elements = 0u64;
-                for table in section {
-                    elements = elements.saturating_add(table.map_err(malformed)?.ty.initial);
-                }
-                limit("table elements", elements, ELEMENTS_MAX, "")?;
             }
             Payload::MemorySection(section) => {
                 for memory in section {
@@ -147,11 +119,7 @@ impl<'a> Inventory<'a> {
                     self.memory = Some(MemoryPages { min: memory.initial, max: memory.maximum });
                 }
             }
-            Payload::GlobalSection(section) => {
-                limit("globals", section.count().into(), GLOBALS_MAX.into(), "")?;
-            }
             Payload::ExportSection(section) => {
-                limit("exports", section.count().into(), NAMES_MAX.into(), "")?;
                 for export in section {
                     let export = export.map_err(malformed)?;
                     match export.kind {
@@ -165,18 +133,10 @@ impl<'a> Inventory<'a> {
                 }
             }
             Payload::StartSection { .. } => self.has_start = true,
-            Payload::DataSection(section) => {
-                let mut bytes = 0usize;
-                for data in section {
-                    bytes = bytes.saturating_add(data.map_err(malformed)?.data.len());
-                }
-                limit("bytes of data", bytes as u64, DATA_MAX as u64, "")?;
-            }
             Payload::CodeSectionEntry(body) => {
                 let body = self.count(&body)?;
                 self.bodies.push(body);
             }
-            // Element segments are bounded by the module's size, as is everything that is not counted.
             _ => {}
         }
         Ok(())
@@ -186,12 +146,6 @@ impl<'a> Inventory<'a> {
 impl Inventory<'_> {
     /// Counts a function.
     fn count(&self, body: &FunctionBody<'_>) -> Result<Body, VerifyError> {
-        let mut locals = 0u32;
-        for group in body.get_locals_reader().map_err(malformed)? {
-            let (n, _) = group.map_err(malformed)?;
-            locals = locals.saturating_add(n);
-        }
-        limit("locals in one function", locals.into(), LOCALS_MAX.into(), "; build it with optimization")?;
         let mut counted = Body { fuel: 1, ..Body::default() };
         let mut last = Last::default();
         for operator in body.get_operators_reader().map_err(malformed)? {
@@ -285,22 +239,6 @@ const fn fuel(operator: &Operator<'_>) -> u64 {
         | Operator::End => 0,
         _ => 1,
     }
-}
-
-fn limit(what: &str, found: u64, max: u64, hint: &str) -> Result<(), VerifyError> {
-    if found > max {
-        let message = format!("the module has {found} {what}; the limit is {max}");
-        let next = format!("make the probe smaller{hint}");
-        return Err(VerifyError::new(Reason::TooLarge, message).hint(next));
-    }
-    Ok(())
-}
-
-fn malformed(e: wasmparser::Error) -> VerifyError {
-    VerifyError::new(
-        Reason::Malformed,
-        format!("the module is not valid at offset {:#x}: {}", e.offset(), e.message()),
-    )
 }
 
 fn unexpected(what: &str) -> VerifyError {
