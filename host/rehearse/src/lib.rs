@@ -9,6 +9,7 @@
 //! preview 1 is there, whole, for probes that print while they are written. It does not verify: give it what the
 //! verifier accepted, or what it refused for WASI alone.
 
+mod code;
 mod hit;
 mod memory;
 mod rehearsal;

@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use trocar_compile::{Verified, VerifyError, VerifyOptions, verify_with};
 use trocar_package::{Event, Map, Param, ParamValue};
-use trocar_rehearse::{Probe, Rehearsal, made_up};
+use trocar_rehearse::{Probe, Rehearsal, RehearseError, made_up};
+use trocar_session::not_compiled;
 use trocar_session::reply::Limits;
 use trocar_sinks::{Align, Grid, Line, Tone};
 use trocar_target::Failure;
@@ -105,7 +106,7 @@ struct HandlerRow<'a> {
 /// Prints a verified probe.
 pub(crate) fn show(path: &str, verified: &Verified, out: &mut Out) -> Result<(), Trouble> {
     let manifest = &verified.manifest;
-    let price = price(verified);
+    let price = price(verified)?;
     let fuel_limit = manifest.limits.fuel.unwrap_or(Limits::default().fuel);
     let handlers = verified.handlers.iter().map(|handler| {
         let found = manifest.handlers.iter().find(|h| h.name == handler.name);
@@ -191,8 +192,11 @@ fn grid(verified: &Verified, row: &Row<'_>) -> Grid {
     grid
 }
 
-/// Nanoseconds of a made-up hit; `None` if it cannot be had.
-fn price(verified: &Verified) -> Option<f64> {
+/// Nanoseconds of a made-up hit; `None` if such a hit, or the start, is stopped.
+///
+/// # Errors
+/// It cannot be compiled.
+fn price(verified: &Verified) -> Result<Option<f64>, Failure> {
     let params: Vec<ParamValue> = verified.manifest.params.iter().map(value_or_zero).collect();
     let probe = Probe {
         wasm: &verified.wasm,
@@ -201,7 +205,11 @@ fn price(verified: &Verified) -> Option<f64> {
         fuel: verified.manifest.limits.fuel.unwrap_or(Limits::default().fuel),
         memory_bytes: verified.memory_limit,
     };
-    Rehearsal::new(&probe).ok()?.price(&made_up(1)).ok()?
+    match Rehearsal::new(&probe) {
+        Ok(mut rehearsal) => Ok(rehearsal.price(&made_up(1)).ok().flatten()),
+        Err(RehearseError::Compile(error)) => Err(not_compiled(&error)),
+        Err(RehearseError::Start(_)) => Ok(None),
+    }
 }
 
 /// The default of a parameter, or nothing of its type.

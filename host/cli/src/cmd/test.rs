@@ -13,7 +13,10 @@ use trocar_collect::{Decoded, NamedRow};
 use trocar_compile::verify::{DEFAULT_MEMORY_BYTES, Reason};
 use trocar_compile::{VerifyOptions, verify_with};
 use trocar_package::{FieldValue, Manifest, ParamValue};
-use trocar_rehearse::{HitResult, Outcome as HitOutcome, Probe, RecordedHit, Rehearsal, made_up};
+use trocar_rehearse::{
+    HitResult, Outcome as HitOutcome, Probe, RecordedHit, Rehearsal, RehearseError, made_up,
+};
+use trocar_session::not_compiled;
 use trocar_session::reply::{Event, Limits, LogLine, MapRows, Reply, Row, Value};
 use trocar_sinks::{Align, Grid, Line, Tone};
 use trocar_target::Failure;
@@ -105,9 +108,10 @@ impl Test {
         let fuel = self.fuel.or(manifest.limits.fuel).unwrap_or(Limits::default().fuel);
         let memory_bytes = self.memory.or(manifest.limits.memory_bytes).unwrap_or(DEFAULT_MEMORY_BYTES);
         let probe = Probe { wasm: &file.wasm, manifest: &manifest, params: &params, fuel, memory_bytes };
-        let mut rehearsal = Rehearsal::new(&probe).map_err(|e| {
-            bad_probe(format!("the probe cannot be run: {e}"))
-                .hint(format!("trocar check {}", self.probe.display()))
+        let mut rehearsal = Rehearsal::new(&probe).map_err(|e| match e {
+            RehearseError::Compile(e) => not_compiled(&e),
+            RehearseError::Start(what) => bad_probe(format!("the probe cannot be run: {what}"))
+                .hint(format!("trocar check {}", self.probe.display())),
         })?;
         let recorded = self.recorded(&rehearsal)?;
 

@@ -2,7 +2,8 @@
 //!
 //! One pass over the bytes, before anything else looks inside. It asks for no feature and checks nothing but numbers;
 //! where the bytes cannot be read it stops, and the validator says why. The bounds lie far above what compilers make of
-//! a probe: each is there so that a module which was made to be large is refused for what is large in it.
+//! a probe: each is there so that a module which was made to be large is refused for what is large in it. They do not
+//! bound the compiler's time by themselves; [`crate::compiler`] does.
 
 use wasmparser::{
     CompositeInnerType, Data, Element, ElementItems, FuncType, FunctionBody, Operator, Parser, Payload,
