@@ -11,4 +11,4 @@ pub mod verify;
 pub use compiler::become_compiler;
 pub use frames::FRAME_MAX;
 pub use precompile::{CompileError, Compiled, engine, precompile};
-pub use verify::{Options as VerifyOptions, Reason, Verified, VerifyError, verify, verify_with};
+pub use verify::{Options as VerifyOptions, Reason, Unbounded, Verified, VerifyError, verify, verify_with};

@@ -5,6 +5,7 @@
 //! cost that the code can have. It relies on `wasmparser` for validity and on `trocar_abi::import` for what
 //! there is to import. It does not compile and does not run anything, and it decides no policy.
 
+mod charges;
 mod cost;
 mod error;
 mod features;
@@ -13,6 +14,7 @@ mod imports;
 mod inventory;
 mod report;
 mod sizes;
+mod ways;
 
 use trocar_abi::import::{Capability, Import};
 use trocar_package::{Manifest, ManifestError};
@@ -43,6 +45,51 @@ pub struct Handler {
     pub name: String,
     /// Whether it answers if its condition holds: its type is `() -> (i32)` and not `() -> ()`.
     pub returns_condition: bool,
+    /// Upper bound of the fuel of one hit, or why there is none. Then the limit is all that bounds it.
+    pub worst_fuel: Result<u64, Unbounded>,
+    /// Most system calls of one hit; `None` where that is unknown.
+    pub system_calls: Option<u32>,
+}
+
+/// Why nothing bounds the fuel of a handler but its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbounded {
+    /// It has a loop on the way.
+    Loop,
+    /// A function calls itself, through others perhaps.
+    Recursion,
+    /// It calls through a table.
+    Indirect,
+    /// It copies, fills or reads as many bytes as a value says that is no constant.
+    Length,
+    /// Its code could not be followed, which is a bug of ours in a module that is valid.
+    Malformed,
+}
+
+impl Unbounded {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loop => "loop",
+            Self::Recursion => "recursion",
+            Self::Indirect => "indirect_call",
+            Self::Length => "unknown_length",
+            Self::Malformed => "not_understood",
+        }
+    }
+
+    /// The same for people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Loop => "a loop",
+            Self::Recursion => "recursion",
+            Self::Indirect => "a call through a table",
+            Self::Length => "an operation on as many bytes as a variable says",
+            Self::Malformed => "code that was not understood",
+        }
+    }
 }
 
 /// Linear memory of a module, in pages of 64 KiB.
@@ -78,12 +125,11 @@ pub struct Verified {
     pub has_start: bool,
     /// Whether it exports `_initialize`, to be called once before the first hit.
     pub needs_initialize: bool,
-    /// Most system calls of one hit; `None` where a loop, recursion or indirect call makes that unknown.
+    /// Most system calls of one hit of any handler; `None` where a loop, recursion or indirect call makes that unknown.
     pub system_calls_per_hit: Option<u32>,
     /// Most system calls of any one host call that it imports.
     pub system_calls_per_call: u32,
-    /// Upper bound of the fuel of one hit; `None` where a loop, recursion, indirect call or bulk operation
-    /// makes it unknown. Then the limit is all that bounds it.
+    /// Upper bound of the fuel of one hit of any handler; `None` if one of them has none.
     pub worst_fuel: Option<u64>,
     /// Remarks for the author, in sentences.
     pub notes: Vec<String>,
@@ -119,7 +165,8 @@ pub fn verify_with(wasm: &[u8], options: &Options<'_>) -> Result<Verified, Verif
     let memory = inventory.memory.unwrap_or_default();
     check_memory(&inventory, memory, memory_limit)?;
     let found = handlers::find(&inventory, &manifest, has_manifest)?;
-    let cost = cost::of(&inventory, found.iter().map(|h| h.function));
+    let costs = cost::of(&inventory, found.iter().map(|h| h.function));
+    let handlers: Vec<Handler> = found.into_iter().zip(costs).map(|(found, cost)| found.with(cost)).collect();
 
     let mut capabilities: Vec<Capability> = imports.iter().map(|i| i.capability).collect();
     capabilities.sort_unstable();
@@ -129,16 +176,19 @@ pub fn verify_with(wasm: &[u8], options: &Options<'_>) -> Result<Verified, Verif
         manifest,
         has_manifest,
         capabilities,
-        handlers: found.into_iter().map(|h| h.handler).collect(),
         uses_floats: features::uses_floats(wasm),
         memory,
         memory_limit,
         has_start: inventory.has_start,
         needs_initialize: inventory.exports_plain("_initialize"),
-        system_calls_per_hit: cost.system_calls,
+        system_calls_per_hit: handlers
+            .iter()
+            .map(|h| h.system_calls)
+            .try_fold(0, |most, n| Some(n?.max(most))),
         system_calls_per_call: imports.iter().map(|i| i.system_calls).max().unwrap_or(0),
-        worst_fuel: cost.fuel,
+        worst_fuel: handlers.iter().map(|h| h.worst_fuel.ok()).try_fold(0, |most, n| Some(n?.max(most))),
         functions: inventory.bodies.len(),
+        handlers,
         imports,
         wasm: wasm.to_vec(),
     })

@@ -1,16 +1,13 @@
-//! What is in a module: its types, imports, exports, and for each function what it costs and calls.
+//! What is in a module: its types, imports, exports, and for each function what it calls.
 //!
 //! It is made of modules that are valid and within the limits of sizes, but trusts that no further than an index that
 //! is looked up.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use wasmparser::{
     CompositeInnerType, ExternalKind, FuncType, FunctionBody, Operator, Parser, Payload, TypeRef,
 };
-
-use trocar_abi::map::KEY_MAX;
-use trocar_abi::record::PAYLOAD_MAX;
 
 use super::MemoryPages;
 use super::error::{Reason, VerifyError, malformed};
@@ -23,20 +20,14 @@ pub(super) struct Imported<'a> {
     pub ty: TypeRef,
 }
 
-/// What the code of a function holds.
-#[derive(Debug, Default)]
-pub(super) struct Body {
-    /// Fuel of all its operators, each counted once, one for entering it, and what host calls charge for bytes.
-    pub fuel: u64,
-    /// It has a loop.
-    pub loops: bool,
-    /// It has an operation whose cost depends on an operand (bulk memory and table operations, host calls with a length
-    /// that is no constant and has no limit of its own).
-    pub bulk: bool,
+/// A function with code.
+#[derive(Debug)]
+pub(super) struct Body<'a> {
+    pub code: FunctionBody<'a>,
     /// It calls through a table.
     pub indirect: bool,
-    /// How often each function is called from here, by its index.
-    pub calls: BTreeMap<u32, u32>,
+    /// Which functions are called from here, by index.
+    pub calls: BTreeSet<u32>,
 }
 
 /// A module, counted.
@@ -48,9 +39,7 @@ pub(super) struct Inventory<'a> {
     pub functions: Vec<u32>,
     /// How many of them are imported.
     pub imported_functions: usize,
-    /// Their names.
-    function_imports: Vec<&'a str>,
-    pub bodies: Vec<Body>,
+    pub bodies: Vec<Body<'a>>,
     /// Exported functions: name and index.
     pub exports: Vec<(&'a str, u32)>,
     pub memory: Option<MemoryPages>,
@@ -103,7 +92,6 @@ impl<'a> Inventory<'a> {
                     if let TypeRef::Func(ty) = import.ty {
                         self.functions.push(ty);
                         self.imported_functions += 1;
-                        self.function_imports.push(import.name);
                     }
                     self.imports.push(Imported { module: import.module, name: import.name, ty: import.ty });
                 }
@@ -134,8 +122,7 @@ impl<'a> Inventory<'a> {
             }
             Payload::StartSection { .. } => self.has_start = true,
             Payload::CodeSectionEntry(body) => {
-                let body = self.count(&body)?;
-                self.bodies.push(body);
+                self.bodies.push(calls(body)?);
             }
             _ => {}
         }
@@ -143,102 +130,19 @@ impl<'a> Inventory<'a> {
     }
 }
 
-impl Inventory<'_> {
-    /// Counts a function.
-    fn count(&self, body: &FunctionBody<'_>) -> Result<Body, VerifyError> {
-        let mut counted = Body { fuel: 1, ..Body::default() };
-        let mut last = Last::default();
-        for operator in body.get_operators_reader().map_err(malformed)? {
-            let operator = operator.map_err(malformed)?;
-            counted.fuel = counted.fuel.saturating_add(fuel(&operator));
-            match operator {
-                Operator::Loop { .. } => counted.loops = true,
-                Operator::Call { function_index } => {
-                    *counted.calls.entry(function_index).or_default() += 1;
-                    if let Some(name) = self.function_imports.get(function_index as usize) {
-                        match bytes_charged(name, &last) {
-                            Some(bytes) => counted.fuel = counted.fuel.saturating_add(bytes / 8),
-                            None => counted.bulk = true,
-                        }
-                    }
-                }
-                Operator::CallIndirect { .. } => counted.indirect = true,
-                Operator::MemoryCopy { .. }
-                | Operator::MemoryFill { .. }
-                | Operator::MemoryInit { .. }
-                | Operator::TableCopy { .. }
-                | Operator::TableInit { .. } => counted.bulk = true,
-                _ => {}
+/// What a function calls.
+fn calls(code: FunctionBody<'_>) -> Result<Body<'_>, VerifyError> {
+    let (mut calls, mut indirect) = (BTreeSet::new(), false);
+    for operator in code.get_operators_reader().map_err(malformed)? {
+        match operator.map_err(malformed)? {
+            Operator::Call { function_index } => {
+                calls.insert(function_index);
             }
-            last.take(&operator);
+            Operator::CallIndirect { .. } => indirect = true,
+            _ => {}
         }
-        Ok(counted)
     }
-}
-
-/// The constants that the last operators left on top of the stack: the topmost, and the one below it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Last {
-    top: Pushed,
-    below: Pushed,
-}
-
-/// What an operator put on the stack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Pushed {
-    /// A constant of 32 bits.
-    Length(u32),
-    /// One other value, and it took none.
-    Value,
-    /// Not known.
-    #[default]
-    Unknown,
-}
-
-impl Last {
-    fn take(&mut self, operator: &Operator<'_>) {
-        let pushed = match operator {
-            // It leaves the stack as it is.
-            Operator::LocalTee { .. } => return,
-            Operator::I32Const { value } => Pushed::Length(value.cast_unsigned()),
-            Operator::I64Const { .. } | Operator::LocalGet { .. } | Operator::GlobalGet { .. } => {
-                Pushed::Value
-            }
-            _ => Pushed::Unknown,
-        };
-        *self =
-            Self { top: pushed, below: if pushed == Pushed::Unknown { Pushed::Unknown } else { self.top } };
-    }
-}
-
-/// Most bytes that a host call is charged for: its length where that is a constant, else what it takes at most; `None`
-/// where only the size of memory limits it.
-fn bytes_charged(name: &str, last: &Last) -> Option<u64> {
-    let (length, most) = match name {
-        "emit" | "log" => (last.top, Some(u64::from(PAYLOAD_MAX))),
-        "hash_get" => (last.top, Some(u64::from(KEY_MAX))),
-        // The length is below the value that is added or set.
-        "hash_add" | "hash_set" if last.top != Pushed::Unknown => (last.below, Some(u64::from(KEY_MAX))),
-        "hash_add" | "hash_set" => (Pushed::Unknown, Some(u64::from(KEY_MAX))),
-        "param_str" | "read" | "read_str" => (last.top, None),
-        _ => return Some(0),
-    };
-    if let Pushed::Length(bytes) = length { Some(bytes.into()) } else { most }
-}
-
-/// Fuel of an operator as wasmtime 48 charges it by default (`wasmtime-environ`, `default_operator_cost`).
-const fn fuel(operator: &Operator<'_>) -> u64 {
-    match operator {
-        Operator::Nop
-        | Operator::Drop
-        | Operator::Block { .. }
-        | Operator::Loop { .. }
-        | Operator::Unreachable
-        | Operator::Return
-        | Operator::Else
-        | Operator::End => 0,
-        _ => 1,
-    }
+    Ok(Body { code, indirect, calls })
 }
 
 fn unexpected(what: &str) -> VerifyError {

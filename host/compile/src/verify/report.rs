@@ -1,7 +1,7 @@
 //! What `check` tells about a verified module: remarks for its author, and its facts as rows of text.
 
 use super::inventory::Inventory;
-use super::{MemoryPages, Verified, WASM_PAGE};
+use super::{Handler, MemoryPages, Verified, WASM_PAGE};
 
 /// Remarks about what is allowed but probably not meant, or costs more than it must.
 pub(super) fn notes(inventory: &Inventory<'_>, memory: MemoryPages) -> Vec<String> {
@@ -75,8 +75,11 @@ impl Verified {
     fn fuel_text(&self) -> String {
         match self.worst_fuel {
             Some(fuel) => format!("<= {fuel}"),
-            None => "no static bound (loop, recursion, indirect call or bulk operation): the limit holds"
-                .to_owned(),
+            None => {
+                let why = |h: &Handler| Some(format!("{} in `{}`", h.worst_fuel.err()?.text(), h.name));
+                let why: Vec<String> = self.handlers.iter().filter_map(why).collect();
+                format!("metered and cut at the limit: {}", why.join(", "))
+            }
         }
     }
 
