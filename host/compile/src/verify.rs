@@ -21,6 +21,7 @@ use trocar_package::{Manifest, ManifestError};
 
 pub use error::{Reason, VerifyError};
 use inventory::Inventory;
+pub use trocar_sandbox::START_FUEL;
 
 /// Largest module in bytes.
 pub const MODULE_BYTES_MAX: usize = 4 << 20;
@@ -137,6 +138,21 @@ pub struct Verified {
     pub functions: usize,
     /// The module, unchanged.
     pub wasm: Vec<u8>,
+}
+
+impl Verified {
+    /// Most system calls of one hit that has so much fuel: what the code proves, else what can be paid for, because every
+    /// host call that makes one is charged.
+    #[must_use]
+    pub fn most_system_calls(&self, fuel: u64) -> Option<u64> {
+        let paid = |i: &&Import| fuel.checked_div(i.fuel).map(|n| n.saturating_mul(i.system_calls.into()));
+        let calls = self.imports.iter().copied().filter(|i| i.system_calls > 0);
+        let paid = calls.map(|i| paid(&i)).try_fold(0, |most, n| Some(n?.max(most)));
+        match (self.system_calls_per_hit.map(u64::from), paid) {
+            (Some(proven), Some(paid)) => Some(proven.min(paid)),
+            (proven, paid) => proven.or(paid),
+        }
+    }
 }
 
 /// Verifies a module with the default limits.

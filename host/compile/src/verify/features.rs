@@ -18,6 +18,18 @@ const ACCEPTED: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::CALL_INDIRECT_OVERLONG);
 
+/// The accepted ones by name.
+const NAMES: [(WasmFeatures, &str); 8] = [
+    (WasmFeatures::MUTABLE_GLOBAL, "mutable globals"),
+    (WasmFeatures::SATURATING_FLOAT_TO_INT, "saturating conversions"),
+    (WasmFeatures::SIGN_EXTENSION, "sign extension"),
+    (WasmFeatures::MULTI_VALUE, "multi-value"),
+    (WasmFeatures::BULK_MEMORY, "bulk memory"),
+    (WasmFeatures::FLOATS, "floats"),
+    (WasmFeatures::EXTENDED_CONST, "extended constants"),
+    (WasmFeatures::CALL_INDIRECT_OVERLONG, "long table index"),
+];
+
 /// A feature that probes may not use.
 struct Refused {
     flag: WasmFeatures,
@@ -180,6 +192,12 @@ pub(super) fn check_features(wasm: &[u8]) -> Result<(), VerifyError> {
 /// Whether floats occur in the types or the code of a module that passed [`check_features`].
 pub(super) fn uses_floats(wasm: &[u8]) -> bool {
     validate(wasm, ACCEPTED.difference(WasmFeatures::FLOATS)).is_err()
+}
+
+/// The accepted features that a module which passed [`check_features`] cannot do without.
+pub(super) fn used(wasm: &[u8]) -> Vec<&'static str> {
+    let needs = |flag: WasmFeatures| validate(wasm, ACCEPTED.difference(flag)).is_err();
+    NAMES.iter().filter(|(flag, _)| needs(*flag)).map(|(_, name)| *name).collect()
 }
 
 /// All features but one. Features that share bits with others keep the others' bits.

@@ -109,12 +109,38 @@ fn each_handler_has_its_own_bound_and_the_reason_where_it_has_none() {
     );
     assert_eq!((v.worst_fuel, v.system_calls_per_hit), (None, Some(0)));
     let report = v.report();
-    let fuel = &report.iter().find(|(label, _)| *label == "fuel per hit").unwrap().1;
-    for words in
-        ["a loop in `b`", "recursion in `c`", "a call through a table in `d`", "a variable says in `e`"]
-    {
-        assert!(fuel.contains(words), "{fuel}");
+    let told: Vec<&str> =
+        report.iter().filter(|(label, _)| *label == "handler").map(|(_, text)| text.as_str()).collect();
+    assert_eq!(told.len(), 6);
+    for (text, words) in told.iter().zip([
+        "a: fuel <= 1; system calls <= 0",
+        "because of a loop;",
+        "because of recursion;",
+        "because of a call through a table;",
+        "because of an operation on as many bytes as a variable says;",
+        "f: fuel <= 5;",
+    ]) {
+        assert!(text.contains(words), "{text}");
     }
+}
+
+#[test]
+fn fuel_bounds_the_system_calls_that_the_code_does_not() {
+    let with = |code: &str| {
+        accepted(&format!(
+            r#"(module (import "trocar" "read" (func $read (param i64 i32 i32) (result i32)))
+                (import "trocar" "read_str" (func $read_str (param i64 i32 i32) (result i32)))
+                (memory (export "memory") 1) (func (export "on_hit") {code}))"#
+        ))
+    };
+    let call = "(drop (call $read (i64.const 0) (i32.const 0) (i32.const 8)))";
+    let price = find("read_str").unwrap().fuel;
+    let endless = with(&format!("(loop {call} (br 0))"));
+    assert_eq!(endless.system_calls_per_hit, None);
+    assert_eq!(endless.most_system_calls(price * 5), Some(10), "five of `read_str`, at two each");
+    assert_eq!(endless.most_system_calls(price - 1), Some(0));
+    assert_eq!(with(call).most_system_calls(price * 5), Some(1), "proven");
+    assert_eq!(with("nop").most_system_calls(1 << 40), Some(0));
 }
 
 #[test]
@@ -163,6 +189,8 @@ fn the_report_states_bounds_or_why_there_is_none() {
     assert_eq!(find(&simple, "fuel per hit"), "<= 1");
     assert_eq!(find(&simple, "system calls per hit"), "<= 0");
     assert_eq!(find(&simple, "capabilities"), "thread");
+    assert_eq!(find(&simple, "host calls"), "tid (thread)");
+    assert_eq!(find(&simple, "features"), "none");
     let looping = rows(
         r#"(module (import "trocar" "read_str" (func $r (param i64 i32 i32) (result i32))) (memory (export "memory") 1)
             (func (export "on_hit") (loop (drop (call $r (i64.const 0) (i32.const 0) (i32.const 8))) (br 0))))"#,
