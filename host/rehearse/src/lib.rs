@@ -1,4 +1,4 @@
-//! A probe run outside any target, against made-up or recorded hits.
+//! A probe run outside any target, against made-up, recorded or hostile hits.
 //!
 //! ```text
 //! RecordedHit ──▶ HitFrame, memory ──▶ trocar-sandbox (the code that runs in a target too) ──▶ ring, maps
@@ -11,11 +11,13 @@
 
 mod code;
 mod hit;
+mod hostile;
 mod memory;
 mod rehearsal;
 mod replay;
 mod wasi;
 
 pub use hit::{HitError, RecordedHit, RecordedMemory, Word, made_up};
+pub use hostile::{HOSTILE, HostileKind};
 pub use rehearsal::{HitResult, MapResult, Probe, Rehearsal, RehearseError};
 pub use trocar_sandbox::Outcome;
