@@ -6,7 +6,8 @@
 //! bound the compiler's time by themselves; [`crate::compiler`] does.
 
 use wasmparser::{
-    CompositeInnerType, Data, Element, ElementItems, FuncType, FunctionBody, Operator, Parser, Payload,
+    BlockType, CompositeInnerType, Data, Element, ElementItems, FuncType, FunctionBody, Operator, Parser,
+    Payload, TypeRef,
 };
 
 use super::error::{Reason, VerifyError};
@@ -29,6 +30,9 @@ const ALL_LOCALS_MAX: u64 = 200_000;
 const NESTING_MAX: u64 = 2_000;
 /// Most targets of one branch table.
 const TARGETS_MAX: u64 = 5_000;
+/// Most operators, and values that branches, blocks and calls take and leave: the validator's work, which a branch table of
+/// few bytes with many targets that each take many values would make a thousand times that of reading it.
+const WORK_MAX: u64 = 8 << 20;
 /// Most elements of all tables together, and of all element segments together.
 const ELEMENTS_MAX: u64 = 10_000;
 /// Most segments of either kind.
@@ -73,6 +77,11 @@ struct Sizes {
     elements: u64,
     data: u64,
     locals: u64,
+    work: u64,
+    /// Parameters and results of each type together.
+    arities: Vec<u64>,
+    /// The type of each function.
+    types: Vec<u32>,
 }
 
 impl Sizes {
@@ -82,17 +91,28 @@ impl Sizes {
                 limit("types", section.count().into(), TYPES_MAX.into(), "")?;
                 for group in section {
                     for ty in group?.types() {
-                        if let CompositeInnerType::Func(f) = &ty.composite_type.inner {
-                            signature(f)?;
-                        }
+                        self.arities.push(match &ty.composite_type.inner {
+                            CompositeInnerType::Func(f) => signature(f)?,
+                            _ => 0,
+                        });
                     }
                 }
             }
             Payload::ImportSection(section) => {
                 limit("imports", section.count().into(), NAMES_MAX.into(), "")?;
                 self.functions(section.count())?;
+                for import in section.into_imports() {
+                    if let TypeRef::Func(ty) = import?.ty {
+                        self.types.push(ty);
+                    }
+                }
             }
-            Payload::FunctionSection(section) => self.functions(section.count())?,
+            Payload::FunctionSection(section) => {
+                self.functions(section.count())?;
+                for ty in section {
+                    self.types.push(ty?);
+                }
+            }
             Payload::TableSection(section) => {
                 let mut elements = 0u64;
                 for table in section {
@@ -159,32 +179,68 @@ impl Sizes {
         limit("locals in one function", locals, LOCALS_MAX, "; build it with optimization")?;
         self.locals = self.locals.saturating_add(locals);
         limit("locals in all functions", self.locals, ALL_LOCALS_MAX, "; build it with optimization")?;
-        let mut depth = 0u64;
+        // What a branch to each open block carries, or less.
+        let mut labels = vec![0u64];
         for operator in body.get_operators_reader()? {
-            match operator? {
-                Operator::Block { .. }
-                | Operator::Loop { .. }
-                | Operator::If { .. }
-                | Operator::Try { .. }
-                | Operator::TryTable { .. } => {
-                    depth += 1;
-                    limit("blocks within each other", depth, NESTING_MAX, SMALLER)?;
-                }
-                Operator::End => depth = depth.saturating_sub(1),
+            let operator = operator?;
+            self.work = self.work.saturating_add(self.work_of(&operator, &labels));
+            limit("operators, and values that they carry", self.work, WORK_MAX, SMALLER)?;
+            match operator {
+                Operator::Block { blockty }
+                | Operator::Loop { blockty }
+                | Operator::If { blockty }
+                | Operator::Try { blockty } => labels.push(self.arity_of(blockty)),
+                Operator::TryTable { .. } => labels.push(0),
+                Operator::End => drop(labels.pop()),
                 Operator::BrTable { targets } => {
                     limit("targets in one branch table", targets.len().into(), TARGETS_MAX, SMALLER)?;
                 }
                 _ => {}
             }
+            // The function is one of them.
+            limit("blocks within each other", labels.len().saturating_sub(1) as u64, NESTING_MAX, SMALLER)?;
         }
         Ok(())
     }
+
+    fn work_of(&self, operator: &Operator<'_>, labels: &[u64]) -> u64 {
+        let label = |depth: u32| {
+            labels.len().checked_sub(1 + depth as usize).and_then(|i| labels.get(i)).copied().unwrap_or(0)
+        };
+        1 + match operator {
+            Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => {
+                self.arity_of(*blockty)
+            }
+            Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => label(*relative_depth),
+            Operator::BrTable { targets } => u64::from(targets.len()) * (1 + label(targets.default())),
+            Operator::Return => labels.first().copied().unwrap_or(0),
+            Operator::Call { function_index } => {
+                self.types.get(*function_index as usize).map_or(0, |ty| self.arity(*ty))
+            }
+            Operator::CallIndirect { type_index, .. } => self.arity(*type_index),
+            _ => 0,
+        }
+    }
+
+    fn arity_of(&self, block: BlockType) -> u64 {
+        match block {
+            BlockType::Empty => 0,
+            BlockType::Type(_) => 1,
+            BlockType::FuncType(ty) => self.arity(ty),
+        }
+    }
+
+    fn arity(&self, ty: u32) -> u64 {
+        self.arities.get(ty as usize).copied().unwrap_or(0)
+    }
 }
 
-fn signature(ty: &FuncType) -> Result<(), Stop> {
+/// Counts a type's parameters and results.
+fn signature(ty: &FuncType) -> Result<u64, Stop> {
     const FEWER: &str = ": pass a pointer to a structure";
     limit("parameters in one type", ty.params().len() as u64, PARAMS_MAX as u64, FEWER)?;
-    limit("results in one type", ty.results().len() as u64, RESULTS_MAX as u64, FEWER)
+    limit("results in one type", ty.results().len() as u64, RESULTS_MAX as u64, FEWER)?;
+    Ok((ty.params().len() + ty.results().len()) as u64)
 }
 
 fn limit(what: &str, found: u64, max: u64, hint: &str) -> Result<(), Stop> {

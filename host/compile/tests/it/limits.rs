@@ -104,6 +104,16 @@ fn sizes_are_bounded() {
             "5001 targets in one branch table",
         ),
         (
+            // A hundred tables, each with 5000 targets that take 16 values.
+            format!(
+                "(module {hit} (type $t (func (result {}))) (func (block (type $t) {})))",
+                "i64 ".repeat(16),
+                format!("(br_table {} {} (i32.const 0))", "0 ".repeat(5001), "(i64.const 0) ".repeat(16))
+                    .repeat(100)
+            ),
+            "operators, and values that they carry; the limit is 8388608",
+        ),
+        (
             format!("(module {hit} (func $f) (table 9 funcref) (elem func {}))", "$f ".repeat(10_001)),
             "10001 elements in segments",
         ),
