@@ -36,6 +36,9 @@ use crate::trouble::Trouble;
 /// way, and a target whose host is gone closes its own gates.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(status) = trocar_compile::become_compiler() {
+        return ExitCode::from(status);
+    }
     panic::set_hook(Box::new(report));
     let status = panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or(1);
     ExitCode::from(status)

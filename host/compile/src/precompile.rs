@@ -1,5 +1,6 @@
 //! A verified module to machine code for the target, and the cache of such code.
 //!
+//! Who runs the compiler is `compiler`'s; what it gives back is looked into here, as is what comes from the cache.
 //! The code is for plain x86-64 (SSE2): it runs on any machine and touches no vector register that the trampoline does
 //! not save. The cache lies in the user's own cache folder, one file for each digest of module, engine and settings;
 //! a file that is not exactly what was written is ignored and made anew.
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, OptLevel};
 
+use crate::compiler;
 use crate::frames::{FRAME_MAX, greatest};
 
 /// What the agent's engine is called; a part of every cache key.
@@ -20,19 +22,63 @@ const ENGINE: &str = "wasmtime 48.0.8, settings 1";
 /// `O_NOFOLLOW` of Linux on x86-64 (`asm-generic/fcntl.h`).
 const NO_FOLLOW: i32 = 0o400_000;
 
-/// A module's machine code.
+/// A module's machine code. Only [`precompile`] makes one.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// What the agent loads.
-    pub code: Vec<u8>,
-    /// It came from the cache.
-    pub cached: bool,
+    code: Vec<u8>,
+    cached: bool,
 }
 
-/// A failure of the compiler.
-#[derive(Debug, thiserror::Error)]
-#[error("the compiler refused the module: {0}")]
-pub struct CompileError(String);
+impl Compiled {
+    /// What the agent loads.
+    #[must_use]
+    pub fn code(&self) -> &[u8] {
+        &self.code
+    }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn into_code(self) -> Vec<u8> {
+        self.code
+    }
+
+    /// Whether it came from the cache.
+    #[must_use]
+    pub const fn cached(&self) -> bool {
+        self.cached
+    }
+}
+
+/// Why there is no code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The compiler's reason, or ours to refuse its code.
+    #[error("the compiler refused the module: {0}")]
+    Refused(String),
+    /// Compiling took more than it may, or the compiler fell over the module.
+    #[error("compiling the module was stopped: {0}")]
+    Stopped(String),
+    /// The compiler is a process of its own, and there was none.
+    #[error("the compiler could not be run: {0}")]
+    NoCompiler(String),
+}
+
+impl CompileError {
+    /// The next step.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "build it again with optimization; trocar check says what a probe may be",
+            Self::Stopped(_) => {
+                "one of its functions is very large: build it with optimization for size (-Copt-level=z, -Os), and keep \
+                 tables as data instead of code"
+            }
+            Self::NoCompiler(_) => {
+                "see that this user may start processes (ulimit -u) and that /proc is mounted"
+            }
+        }
+    }
+}
 
 /// An engine with the agent's configuration that compiles for any x86-64.
 ///
@@ -44,23 +90,31 @@ pub fn engine() -> Result<Engine, CompileError> {
     config.cranelift_opt_level(OptLevel::Speed);
     config.generate_address_map(false);
     config.native_unwind_info(false);
-    config
-        .target("x86_64-unknown-linux-gnu")
-        .and_then(|config| Engine::new(config))
-        .map_err(|e| CompileError(format!("{e:#}")))
+    config.target("x86_64-unknown-linux-gnu").and_then(|config| Engine::new(config)).map_err(refused)
 }
 
-/// Compiles a module, or takes its code from the cache.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn refused(error: wasmtime::Error) -> CompileError {
+    CompileError::Refused(format!("{error:#}"))
+}
+
+/// Compiles a module in this process. How long it takes and how much memory, the module decides.
+pub(crate) fn compile(wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
+    engine()?.precompile_module(wasm).map_err(refused)
+}
+
+/// Takes a module's code from the cache, or compiles it: in a child with limits, if this program can be one
+/// ([`crate::become_compiler`]).
 ///
 /// # Errors
-/// The compiler's reason.
+/// The compiler's reason, or what it needed too much of.
 pub fn precompile(wasm: &[u8]) -> Result<Compiled, CompileError> {
     let path = cache_file(wasm);
     if let Some(code) = path.as_ref().and_then(|p| read(p)) {
         check_frames(&code)?;
         return Ok(Compiled { code, cached: true });
     }
-    let code = engine()?.precompile_module(wasm).map_err(|e| CompileError(format!("{e:#}")))?;
+    let code = compiler::run(wasm)?;
     check_frames(&code)?;
     if let Some(path) = path {
         // The cache is a help, not a need: a full disk must not keep a probe away.
@@ -72,11 +126,11 @@ pub fn precompile(wasm: &[u8]) -> Result<Compiled, CompileError> {
 fn check_frames(code: &[u8]) -> Result<(), CompileError> {
     match greatest(code) {
         Some(bytes) if bytes <= FRAME_MAX => Ok(()),
-        Some(bytes) => Err(CompileError(format!(
+        Some(bytes) => Err(CompileError::Refused(format!(
             "a function of the probe needs {bytes} bytes of stack at once, and {FRAME_MAX} is the most; build it with \
              optimization, and keep large values in memory"
         ))),
-        None => Err(CompileError("the compiled code cannot be read back".into())),
+        None => Err(CompileError::Refused("the compiled code cannot be read back".into())),
     }
 }
 

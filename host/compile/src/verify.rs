@@ -1,10 +1,11 @@
 //! The gate for modules: what a probe is allowed to be, and what follows from what it is.
 //!
-//! Bytes go through in this order, and the first refusal wins: format, features, inventory (sizes), imports,
+//! Bytes go through in this order, and the first refusal wins: format, sizes, features, inventory, imports,
 //! manifest, memory, handlers. Out comes a [`Verified`] with the capabilities that the imports imply and the
 //! cost that the code can have. It relies on `wasmparser` for validity and on `trocar_abi::import` for what
 //! there is to import. It does not compile and does not run anything, and it decides no policy.
 
+mod charges;
 mod cost;
 mod error;
 mod features;
@@ -12,12 +13,15 @@ mod handlers;
 mod imports;
 mod inventory;
 mod report;
+mod sizes;
+mod ways;
 
 use trocar_abi::import::{Capability, Import};
 use trocar_package::{Manifest, ManifestError};
 
 pub use error::{Reason, VerifyError};
 use inventory::Inventory;
+pub use trocar_sandbox::START_FUEL;
 
 /// Largest module in bytes.
 pub const MODULE_BYTES_MAX: usize = 4 << 20;
@@ -42,6 +46,51 @@ pub struct Handler {
     pub name: String,
     /// Whether it answers if its condition holds: its type is `() -> (i32)` and not `() -> ()`.
     pub returns_condition: bool,
+    /// Upper bound of the fuel of one hit, or why there is none. Then the limit is all that bounds it.
+    pub worst_fuel: Result<u64, Unbounded>,
+    /// Most system calls of one hit; `None` where that is unknown.
+    pub system_calls: Option<u32>,
+}
+
+/// Why nothing bounds the fuel of a handler but its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbounded {
+    /// It has a loop on the way.
+    Loop,
+    /// A function calls itself, through others perhaps.
+    Recursion,
+    /// It calls through a table.
+    Indirect,
+    /// It copies, fills or reads as many bytes as a value says that is no constant.
+    Length,
+    /// Its code could not be followed, which is a bug of ours in a module that is valid.
+    Malformed,
+}
+
+impl Unbounded {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loop => "loop",
+            Self::Recursion => "recursion",
+            Self::Indirect => "indirect_call",
+            Self::Length => "unknown_length",
+            Self::Malformed => "not_understood",
+        }
+    }
+
+    /// The same for people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Loop => "a loop",
+            Self::Recursion => "recursion",
+            Self::Indirect => "a call through a table",
+            Self::Length => "an operation on as many bytes as a variable says",
+            Self::Malformed => "code that was not understood",
+        }
+    }
 }
 
 /// Linear memory of a module, in pages of 64 KiB.
@@ -77,12 +126,11 @@ pub struct Verified {
     pub has_start: bool,
     /// Whether it exports `_initialize`, to be called once before the first hit.
     pub needs_initialize: bool,
-    /// Most system calls of one hit; `None` where a loop, recursion or indirect call makes that unknown.
+    /// Most system calls of one hit of any handler; `None` where a loop, recursion or indirect call makes that unknown.
     pub system_calls_per_hit: Option<u32>,
     /// Most system calls of any one host call that it imports.
     pub system_calls_per_call: u32,
-    /// Upper bound of the fuel of one hit; `None` where a loop, recursion, indirect call or bulk operation
-    /// makes it unknown. Then the limit is all that bounds it.
+    /// Upper bound of the fuel of one hit of any handler; `None` if one of them has none.
     pub worst_fuel: Option<u64>,
     /// Remarks for the author, in sentences.
     pub notes: Vec<String>,
@@ -90,6 +138,21 @@ pub struct Verified {
     pub functions: usize,
     /// The module, unchanged.
     pub wasm: Vec<u8>,
+}
+
+impl Verified {
+    /// Most system calls of one hit that has so much fuel: what the code proves, else what can be paid for, because every
+    /// host call that makes one is charged.
+    #[must_use]
+    pub fn most_system_calls(&self, fuel: u64) -> Option<u64> {
+        let paid = |i: &&Import| fuel.checked_div(i.fuel).map(|n| n.saturating_mul(i.system_calls.into()));
+        let calls = self.imports.iter().copied().filter(|i| i.system_calls > 0);
+        let paid = calls.map(|i| paid(&i)).try_fold(0, |most, n| Some(n?.max(most)));
+        match (self.system_calls_per_hit.map(u64::from), paid) {
+            (Some(proven), Some(paid)) => Some(proven.min(paid)),
+            (proven, paid) => proven.or(paid),
+        }
+    }
 }
 
 /// Verifies a module with the default limits.
@@ -106,6 +169,7 @@ pub fn verify(wasm: &[u8]) -> Result<Verified, VerifyError> {
 /// The first reason why it cannot be a probe.
 pub fn verify_with(wasm: &[u8], options: &Options<'_>) -> Result<Verified, VerifyError> {
     features::check_format(wasm)?;
+    sizes::check(wasm)?;
     features::check_features(wasm)?;
     let inventory = Inventory::of(wasm)?;
     let imports = imports::check(&inventory)?;
@@ -117,7 +181,8 @@ pub fn verify_with(wasm: &[u8], options: &Options<'_>) -> Result<Verified, Verif
     let memory = inventory.memory.unwrap_or_default();
     check_memory(&inventory, memory, memory_limit)?;
     let found = handlers::find(&inventory, &manifest, has_manifest)?;
-    let cost = cost::of(&inventory, found.iter().map(|h| h.function));
+    let costs = cost::of(&inventory, found.iter().map(|h| h.function));
+    let handlers: Vec<Handler> = found.into_iter().zip(costs).map(|(found, cost)| found.with(cost)).collect();
 
     let mut capabilities: Vec<Capability> = imports.iter().map(|i| i.capability).collect();
     capabilities.sort_unstable();
@@ -127,16 +192,19 @@ pub fn verify_with(wasm: &[u8], options: &Options<'_>) -> Result<Verified, Verif
         manifest,
         has_manifest,
         capabilities,
-        handlers: found.into_iter().map(|h| h.handler).collect(),
         uses_floats: features::uses_floats(wasm),
         memory,
         memory_limit,
         has_start: inventory.has_start,
         needs_initialize: inventory.exports_plain("_initialize"),
-        system_calls_per_hit: cost.system_calls,
+        system_calls_per_hit: handlers
+            .iter()
+            .map(|h| h.system_calls)
+            .try_fold(0, |most, n| Some(n?.max(most))),
         system_calls_per_call: imports.iter().map(|i| i.system_calls).max().unwrap_or(0),
-        worst_fuel: cost.fuel,
+        worst_fuel: handlers.iter().map(|h| h.worst_fuel.ok()).try_fold(0, |most, n| Some(n?.max(most))),
         functions: inventory.bodies.len(),
+        handlers,
         imports,
         wasm: wasm.to_vec(),
     })

@@ -1,4 +1,4 @@
-//! A probe run outside any target, against made-up or recorded hits.
+//! A probe run outside any target, against made-up, recorded or hostile hits.
 //!
 //! ```text
 //! RecordedHit ──▶ HitFrame, memory ──▶ trocar-sandbox (the code that runs in a target too) ──▶ ring, maps
@@ -9,12 +9,15 @@
 //! preview 1 is there, whole, for probes that print while they are written. It does not verify: give it what the
 //! verifier accepted, or what it refused for WASI alone.
 
+mod code;
 mod hit;
+mod hostile;
 mod memory;
 mod rehearsal;
 mod replay;
 mod wasi;
 
 pub use hit::{HitError, RecordedHit, RecordedMemory, Word, made_up};
+pub use hostile::{HOSTILE, HostileKind};
 pub use rehearsal::{HitResult, MapResult, Probe, Rehearsal, RehearseError};
 pub use trocar_sandbox::Outcome;

@@ -1,21 +1,21 @@
-//! The rehearsal: a module compiled for this machine, one instance, hits one after another.
+//! The rehearsal: the code that a target would get, one instance, hits one after another.
 
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use trocar_abi::map::MapSpec;
 use trocar_collect::{Collector, Decoded, NamedRow, decode, named_rows};
+use trocar_compile::{CompileError, precompile};
 use trocar_package::{Manifest, ParamValue};
-use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome};
-use wasmtime::{Config, Engine, Linker, Module, OptLevel};
+use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome, START_FUEL};
+use wasmtime::{Config, Engine, Linker};
 
+use crate::code;
 use crate::hit::{HitError, RecordedHit};
 use crate::memory;
 use crate::replay::Replay;
 use crate::wasi;
 
-/// Fuel of the start function and `_initialize`: Go's needs 613 317 (measured with Go 1.27).
-const START_FUEL: u64 = 50_000_000;
 /// Hits of a batch when the price is measured; their records fit the ring.
 const BATCH: u32 = 48;
 /// Time that measuring the price takes.
@@ -36,10 +36,16 @@ pub struct Probe<'a> {
     pub memory_bytes: u64,
 }
 
-/// Why a probe cannot be rehearsed: the compiler's, the linker's or the start function's reason.
+/// Why a probe cannot be rehearsed.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct RehearseError(String);
+pub enum RehearseError {
+    /// It cannot be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// It cannot be linked or started.
+    #[error("{0}")]
+    Start(String),
+}
 
 /// What one hit did.
 #[derive(Debug)]
@@ -83,12 +89,11 @@ impl Rehearsal {
     /// # Errors
     /// It cannot be compiled or linked, its memory is over the limit, a handler is missing, its start function traps.
     pub fn new(probe: &Probe<'_>) -> Result<Self, RehearseError> {
-        let failed = |e: wasmtime::Error| RehearseError(format!("{e:#}").replace('\n', ": "));
+        let failed = |e: wasmtime::Error| RehearseError::Start(format!("{e:#}").replace('\n', ": "));
         let mut config = Config::new();
         trocar_sandbox::configure(&mut config);
-        config.cranelift_opt_level(OptLevel::Speed);
         let engine = Engine::new(&config).map_err(failed)?;
-        let module = Module::new(&engine, probe.wasm).map_err(failed)?;
+        let module = code::load(&engine, &precompile(probe.wasm)?).map_err(failed)?;
         let mut linker = Linker::new(&engine);
         trocar_sandbox::link(&mut linker).map_err(failed)?;
         wasi::link(&mut linker).map_err(failed)?;
@@ -97,10 +102,10 @@ impl Rehearsal {
 
         let (specs, maps_bytes) = probe.manifest.map_specs();
         let specs: &'static [MapSpec] = Box::leak(specs.into_boxed_slice());
-        let shared =
-            memory::make(specs, maps_bytes).ok_or_else(|| RehearseError("its maps are too large".into()))?;
+        let shared = memory::make(specs, maps_bytes)
+            .ok_or_else(|| RehearseError::Start("its maps are too large".into()))?;
         let collector = Collector::new(shared.view, shared.layout, specs.to_vec(), 1.0)
-            .map_err(|e| RehearseError(e.to_string()))?;
+            .map_err(|e| RehearseError::Start(e.to_string()))?;
         let (params, strings) = pack(probe.params);
         let env = Env {
             maps: shared.maps,

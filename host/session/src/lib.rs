@@ -15,7 +15,7 @@ mod sites;
 
 pub use live::{Session, Turn};
 pub use modules::{Loaded, planner_image};
-pub use prepare::Prepared;
+pub use prepare::{Prepared, not_compiled};
 pub use reap::reap;
 pub use request::{Request, RequestedPoint};
 pub use sites::{Handler, PlannedPlace, PlannedSites, plan_points};

@@ -1,7 +1,7 @@
 //! A request, verified, compiled, resolved and planned. Nothing in the target has been touched yet: this is what
 //! `--dry-run` shows.
 
-use trocar_compile::{Verified, VerifyOptions, precompile, verify_with};
+use trocar_compile::{CompileError, Verified, VerifyOptions, precompile, verify_with};
 use trocar_inject::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Ticks};
 use trocar_package::ParamValue;
 use trocar_target::{Failure, FailureKind, Process, maps};
@@ -51,9 +51,9 @@ impl Prepared {
         let spans = verified.imports.iter().any(|i| i.name == "span_ns");
         let planned = plan_points(&mut loaded, &points, spans)?;
         check_refusals(request, &planned)?;
-        let compiled = precompile(&request.wasm).map_err(|e| bad_probe(&e.to_string(), None))?;
+        let compiled = precompile(&request.wasm).map_err(|e| not_compiled(&e))?;
         let limits = limits(request, &verified);
-        Ok(Self { verified, limits, planned, params, code: compiled.code, loaded, ticks })
+        Ok(Self { verified, limits, planned, params, code: compiled.into_code(), loaded, ticks })
     }
 
     /// The sites that will be patched.
@@ -174,6 +174,16 @@ pub(crate) fn unless_it_ended(pid: i32, failure: Failure) -> Failure {
         return failure;
     }
     Failure::new(FailureKind::NoProcess, format!("process {pid} has ended")).hint("list what runs: trocar ps")
+}
+
+/// A module without code, as a failure: the probe's, unless there was no compiler.
+#[must_use]
+pub fn not_compiled(error: &CompileError) -> Failure {
+    let kind = match error {
+        CompileError::Refused(_) | CompileError::Stopped(_) => FailureKind::BadProbe,
+        CompileError::NoCompiler(_) => FailureKind::NotPermitted,
+    };
+    Failure::new(kind, error.to_string()).hint(error.hint())
 }
 
 fn bad_probe(message: &str, hint: Option<String>) -> Failure {

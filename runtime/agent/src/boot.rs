@@ -15,7 +15,7 @@ use trocar_abi::map::MapSpec;
 use trocar_abi::shared::{ContextShared, TAIL_OFFSET};
 use trocar_abi::{PAGE, round_up};
 use trocar_ring::Producer;
-use trocar_sandbox::{Env, Instance, Loaded, Maps, configure};
+use trocar_sandbox::{Env, Instance, Loaded, Maps, START_FUEL, configure};
 use wasmtime::{Config, CustomCodeMemory, Engine, Module};
 
 use crate::context::Context;
@@ -30,9 +30,6 @@ use crate::memory::Creator;
 use crate::spans::{SPANS, Span};
 use crate::sys;
 use crate::target::OwnProcess;
-
-/// Fuel for the start function and `_initialize` of one instance (GUESTS.md G3: Go's takes 613 000).
-const START_FUEL: u64 = 10_000_000;
 
 /// Runs one operation. Leaves the answer in the control block.
 ///

@@ -5,6 +5,9 @@ use wasmtime::{Config, WasmFeatures};
 
 /// Most bytes of stack that wasm code may use. The agent asks for 48 KiB of room before it enters.
 pub const WASM_STACK: usize = 32 << 10;
+/// Fuel for the start function and `_initialize` of one instance, in a target and in a rehearsal (GUESTS.md G3: Go's
+/// takes 613 000).
+pub const START_FUEL: u64 = 10_000_000;
 
 /// The features that guest compilers need (GUESTS.md, G1); the verifier names every other by its name. Said in full, so
 /// that it does not depend on which parts of wasmtime a build contains.

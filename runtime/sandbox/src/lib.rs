@@ -16,7 +16,7 @@ mod limits;
 mod maps;
 mod parked;
 
-pub use config::{WASM_STACK, configure};
+pub use config::{START_FUEL, WASM_STACK, configure};
 pub use host_call::{HostCallError, link};
 pub use instance::{Env, Extension, Hit, Instance, Loaded, Outcome, State, Target};
 pub use maps::Maps;

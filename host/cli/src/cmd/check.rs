@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use trocar_compile::verify::START_FUEL;
 use trocar_compile::{Verified, VerifyError, VerifyOptions, verify_with};
 use trocar_package::{Event, Map, Param, ParamValue};
-use trocar_rehearse::{Probe, Rehearsal, made_up};
+use trocar_rehearse::{Probe, Rehearsal, RehearseError, made_up};
+use trocar_session::not_compiled;
 use trocar_session::reply::Limits;
 use trocar_sinks::{Align, Grid, Line, Tone};
 use trocar_target::Failure;
@@ -24,10 +26,12 @@ Examples:
   trocar check redis-commands -o json
   trocar check big.wasm --memory 4MiB";
 
-/// Verifies a probe and says what it may do and what it costs: capabilities, memory, fuel and system calls of a hit.
+/// Verifies a probe and says what it may do and what it costs: capabilities, features, memory, fuel and system calls of a
+/// hit of each handler.
 ///
 /// Capabilities follow from what the module imports, not from what it says of itself. A bound on fuel or system calls
-/// is proven from the code; where a loop makes that impossible, the limit of fuel is what bounds a hit. The price is
+/// is proven from the code, for the dearest way through it; where a loop, recursion or the like makes that impossible, a hit
+/// is metered and cut at the limit of fuel, and the reason is told. The price is
 /// measured here, outside any process, on a made-up hit: without the trampoline and without system calls. A probe that
 /// cannot be used ends with status 8 and the reason.
 #[derive(Args, Debug)]
@@ -80,14 +84,20 @@ struct Row<'a> {
     handlers: Vec<HandlerRow<'a>>,
     capabilities: Vec<&'static str>,
     host_calls: Vec<&'static str>,
+    imports: Vec<ImportRow>,
+    features: Vec<&'static str>,
     memory_pages: u64,
     memory_pages_max: Option<u64>,
     memory_limit: u64,
     floats: bool,
+    start_function: bool,
+    initialize: bool,
+    start_fuel_limit: u64,
     fuel_limit: u64,
     worst_fuel: Option<u64>,
     system_calls_per_hit: Option<u32>,
     system_calls_per_call: u32,
+    most_system_calls: Option<u64>,
     ns_per_hit: Option<f64>,
     params: &'a [Param],
     maps: &'a [Map],
@@ -99,18 +109,42 @@ struct Row<'a> {
 struct HandlerRow<'a> {
     name: &'a str,
     returns_condition: bool,
+    worst_fuel: Option<u64>,
+    unbounded: Option<&'static str>,
+    system_calls_per_hit: Option<u32>,
     points: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ImportRow {
+    name: &'static str,
+    capability: &'static str,
+    system_calls: u32,
+    fuel: u64,
 }
 
 /// Prints a verified probe.
 pub(crate) fn show(path: &str, verified: &Verified, out: &mut Out) -> Result<(), Trouble> {
     let manifest = &verified.manifest;
-    let price = price(verified);
+    let price = price(verified)?;
     let fuel_limit = manifest.limits.fuel.unwrap_or(Limits::default().fuel);
     let handlers = verified.handlers.iter().map(|handler| {
         let found = manifest.handlers.iter().find(|h| h.name == handler.name);
         let points = found.map_or(&[][..], |h| h.points.as_slice());
-        HandlerRow { name: &handler.name, returns_condition: handler.returns_condition, points }
+        HandlerRow {
+            name: &handler.name,
+            returns_condition: handler.returns_condition,
+            worst_fuel: handler.worst_fuel.ok(),
+            unbounded: handler.worst_fuel.err().map(|why| why.name()),
+            system_calls_per_hit: handler.system_calls,
+            points,
+        }
+    });
+    let imports = verified.imports.iter().map(|i| ImportRow {
+        name: i.name,
+        capability: i.capability.name(),
+        system_calls: i.system_calls,
+        fuel: i.fuel,
     });
     let row = Row {
         path,
@@ -124,14 +158,20 @@ pub(crate) fn show(path: &str, verified: &Verified, out: &mut Out) -> Result<(),
         handlers: handlers.collect(),
         capabilities: verified.capabilities.iter().map(|c| c.name()).collect(),
         host_calls: verified.imports.iter().map(|i| i.name).collect(),
+        imports: imports.collect(),
+        features: verified.features(),
         memory_pages: verified.memory.min,
         memory_pages_max: verified.memory.max,
         memory_limit: verified.memory_limit,
         floats: verified.uses_floats,
+        start_function: verified.has_start,
+        initialize: verified.needs_initialize,
+        start_fuel_limit: START_FUEL,
         fuel_limit,
         worst_fuel: verified.worst_fuel,
         system_calls_per_hit: verified.system_calls_per_hit,
         system_calls_per_call: verified.system_calls_per_call,
+        most_system_calls: verified.most_system_calls(fuel_limit),
         ns_per_hit: price,
         params: &manifest.params,
         maps: &manifest.maps,
@@ -151,6 +191,9 @@ fn grid(verified: &Verified, row: &Row<'_>) -> Grid {
     for (what, is) in verified.report().iter().filter(|(what, _)| *what != "note") {
         let tone = if *what == "probe" || *what == "capabilities" { Tone::Strong } else { Tone::Plain };
         add(tone, what, is);
+    }
+    if let (None, Some(most)) = (verified.system_calls_per_hit, row.most_system_calls) {
+        add(Tone::Plain, "system calls limit", &format!("<= {most} a hit: what its fuel pays for"));
     }
     add(Tone::Plain, "fuel limit", &format!("metered, cut at {} a hit", row.fuel_limit));
     let price = match (row.ns_per_hit, row.system_calls_per_call) {
@@ -185,14 +228,24 @@ fn grid(verified: &Verified, row: &Row<'_>) -> Grid {
         let fields: Vec<&str> = event.fields.iter().map(|field| field.name.as_str()).collect();
         add(Tone::Plain, "event", &format!("{}: {}", event.name, fields.join(", ")));
     }
+    for handler in row.handlers.iter().filter(|h| h.worst_fuel.is_some_and(|worst| worst > row.fuel_limit)) {
+        let note = format!(
+            "The dearest way through {} is over the limit and would be cut: ask for more in `limits.fuel`, or --fuel.",
+            handler.name.escape_debug()
+        );
+        add(Tone::Warning, "note", &note);
+    }
     for note in row.notes {
         add(Tone::Warning, "note", note);
     }
     grid
 }
 
-/// Nanoseconds of a made-up hit; `None` if it cannot be had.
-fn price(verified: &Verified) -> Option<f64> {
+/// Nanoseconds of a made-up hit; `None` if such a hit, or the start, is stopped.
+///
+/// # Errors
+/// It cannot be compiled.
+fn price(verified: &Verified) -> Result<Option<f64>, Failure> {
     let params: Vec<ParamValue> = verified.manifest.params.iter().map(value_or_zero).collect();
     let probe = Probe {
         wasm: &verified.wasm,
@@ -201,7 +254,11 @@ fn price(verified: &Verified) -> Option<f64> {
         fuel: verified.manifest.limits.fuel.unwrap_or(Limits::default().fuel),
         memory_bytes: verified.memory_limit,
     };
-    Rehearsal::new(&probe).ok()?.price(&made_up(1)).ok()?
+    match Rehearsal::new(&probe) {
+        Ok(mut rehearsal) => Ok(rehearsal.price(&made_up(1)).ok().flatten()),
+        Err(RehearseError::Compile(error)) => Err(not_compiled(&error)),
+        Err(RehearseError::Start(_)) => Ok(None),
+    }
 }
 
 /// The default of a parameter, or nothing of its type.

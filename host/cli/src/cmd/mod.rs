@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod count;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+mod hostile;
 pub(crate) mod load;
 pub(crate) mod new;
 pub(crate) mod pack;

@@ -13,7 +13,10 @@ use trocar_collect::{Decoded, NamedRow};
 use trocar_compile::verify::{DEFAULT_MEMORY_BYTES, Reason};
 use trocar_compile::{VerifyOptions, verify_with};
 use trocar_package::{FieldValue, Manifest, ParamValue};
-use trocar_rehearse::{HitResult, Outcome as HitOutcome, Probe, RecordedHit, Rehearsal, made_up};
+use trocar_rehearse::{
+    HitResult, Outcome as HitOutcome, Probe, RecordedHit, Rehearsal, RehearseError, made_up,
+};
+use trocar_session::not_compiled;
 use trocar_session::reply::{Event, Limits, LogLine, MapRows, Reply, Row, Value};
 use trocar_sinks::{Align, Grid, Line, Tone};
 use trocar_target::Failure;
@@ -30,6 +33,7 @@ Examples:
   trocar test slow.wasm --count 1000 --set limit=4096
   trocar test redis-commands --hit '{\"args\":[\"0x5000\"],\"memory\":[{\"address\":\"0x5048\",\"hex\":\"05000000\"}]}'
   trocar test slow.wasm --hit @hits.jsonl -o json
+  trocar test slow.wasm --hostile
 
 A hit is a JSON object; everything in it may be left out, numbers may be texts such as \"0x2a\":
   args      integer arguments, at most six           regs      registers by name: {\"rax\":1}
@@ -43,6 +47,10 @@ Made-up hits: arg0 points to 256 pointers to the text `made-up`, arg1 counts fro
 /// The sandbox is the one that runs in a process: host calls, fuel, traps, maps and events behave as there; only reads
 /// of memory are answered from the hit. WASI is there too, so that a probe can print while it is written (to standard
 /// error); in a process it is not. Ends with status 8 if a hit trapped or ran out of fuel.
+///
+/// With --hostile the hits are what an enemy would make up: null and dangling pointers, pages that end too early, texts and
+/// lists without an end, the greatest lengths, noise. It says the worst fuel and what was stopped, for each handler and kind
+/// of hit, and ends with status 8 if a process would have quarantined the probe.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Test {
@@ -52,7 +60,10 @@ pub(crate) struct Test {
     /// A recorded hit as JSON, or @FILE with one on each line
     #[arg(long = "hit", value_name = "JSON|@FILE")]
     hits: Vec<String>,
-    /// How often: made-up hits [default: 10], or rounds of the recorded ones [default: 1]
+    /// Against hostile hits instead of made-up ones
+    #[arg(long, conflicts_with = "hits")]
+    hostile: bool,
+    /// How often: made-up hits [default: 10], rounds of the recorded ones [default: 1], hostile hits of each kind [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     count: Option<u64>,
     /// Value of a parameter
@@ -105,10 +116,14 @@ impl Test {
         let fuel = self.fuel.or(manifest.limits.fuel).unwrap_or(Limits::default().fuel);
         let memory_bytes = self.memory.or(manifest.limits.memory_bytes).unwrap_or(DEFAULT_MEMORY_BYTES);
         let probe = Probe { wasm: &file.wasm, manifest: &manifest, params: &params, fuel, memory_bytes };
-        let mut rehearsal = Rehearsal::new(&probe).map_err(|e| {
-            bad_probe(format!("the probe cannot be run: {e}"))
-                .hint(format!("trocar check {}", self.probe.display()))
+        let mut rehearsal = Rehearsal::new(&probe).map_err(|e| match e {
+            RehearseError::Compile(e) => not_compiled(&e),
+            RehearseError::Start(what) => bad_probe(format!("the probe cannot be run: {what}"))
+                .hint(format!("trocar check {}", self.probe.display())),
         })?;
+        if self.hostile {
+            return super::hostile::run(&mut rehearsal, &manifest, fuel, self.count, out);
+        }
         let recorded = self.recorded(&rehearsal)?;
 
         let mut grid = Grid::new(&[

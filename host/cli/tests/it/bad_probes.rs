@@ -86,3 +86,27 @@ fn files_that_are_not_there() {
     let folder = TempDir::new().unwrap();
     refused_path(folder.path(), &["folder", "trocar build"]);
 }
+
+/// A module within all limits of sizes that needs more memory than the compiler may have: thousands of variables, each
+/// of which may have come from any of thousands of places.
+fn hostile() -> Vec<u8> {
+    let mut code = String::new();
+    for n in 0..9_000 {
+        let (from, to, also) = (n % 5000, (n * 7 + 1) % 5000, n * 13 % 5000);
+        code += &format!(
+            "(if (local.get {from}) (then (local.set {to} (i32.add (local.get {also}) (i32.const {n})))))"
+        );
+    }
+    module(&format!(r#"(module (func (export "on_hit") (local {}) {code}))"#, "i32 ".repeat(5000)))
+}
+
+#[test]
+fn a_module_that_the_compiler_cannot_master_ends_the_compiler_and_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("p.wasm");
+    fs::write(&path, hostile()).unwrap();
+    let path = path.to_str().unwrap();
+    for verb in ["check", "test"] {
+        run(&[verb, path]).failed(8, &["stopped", "1024 MiB of memory", "very large", "-Os"]);
+    }
+}

@@ -24,11 +24,25 @@ fn a_new_project_builds_and_its_check_tells_what_it_may_do() {
     assert_eq!(told["system_calls_per_hit"], 0);
     assert!(told["worst_fuel"].as_u64().is_some_and(|fuel| fuel < 100), "{told}");
     assert!(told["ns_per_hit"].as_f64().is_some_and(|ns| ns > 0.0), "{told}");
+    let handler = &told["handlers"][0];
+    assert_eq!(
+        (&handler["worst_fuel"], handler["unbounded"].as_str()),
+        (&told["worst_fuel"], None),
+        "{told}"
+    );
+    assert_eq!((&handler["system_calls_per_hit"], &told["most_system_calls"]), (&0.into(), &0.into()));
+    let imports = told["imports"].as_array().unwrap();
+    let arg = imports.iter().find(|i| i["name"] == "arg").unwrap_or_else(|| panic!("{told}"));
+    assert_eq!((arg["capability"].as_str(), arg["system_calls"].as_u64()), (Some("registers"), Some(0)));
+    assert_eq!(told["start_fuel_limit"], 10_000_000);
+    assert!(told["features"].is_array(), "{told}");
     let again = run(&["check", project.join("first.wasm").to_str().unwrap()]).one("check");
     assert_eq!(again["bytes"], told["bytes"]);
     let table = run_in(&project, &["check", "first.wasm", "-o", "table"]).stdout;
     assert!(
-        table.contains("system calls per hit  <= 0") && table.contains("metered, cut at 10000"),
+        table.contains("system calls per hit  <= 0")
+            && table.contains("metered, cut at 10000")
+            && table.contains("on_hit: fuel <= "),
         "{table}"
     );
 }

@@ -1,4 +1,4 @@
-//! `trocar test`: outcomes, fuel, maps, events and logs of made-up and recorded hits.
+//! `trocar test`: outcomes, fuel, maps, events and logs of made-up and recorded hits; hostile hits.
 
 use std::fs;
 
@@ -122,4 +122,66 @@ fn logs_are_shown_with_their_level() {
     );
     let table = test(text, &["--count", "1", "-o", "table"]);
     assert!(table.stdout.contains("tab\\tand \\x1b[31m"), "harmless on a terminal: {table:?}");
+}
+
+/// The rows of hostile hits as kind, hits that were stopped, and the first one's reason.
+fn hostile(said: &Said) -> Vec<(String, u64, Option<String>)> {
+    let text = |v: &serde_json::Value| v.as_str().map(str::to_owned);
+    let stopped = |r: &serde_json::Value| r["traps"].as_u64().unwrap() + r["out_of_fuel"].as_u64().unwrap();
+    said.all("hostile").iter().map(|r| (text(&r["input"]).unwrap(), stopped(r), text(&r["why"]))).collect()
+}
+
+#[test]
+fn bundled_probes_bear_hostile_hits_within_their_bound() {
+    for probe in ["call-count", "redis-commands"] {
+        let said = run(&["test", probe, "--hostile"]);
+        assert_eq!(said.status, 0, "{said:?}");
+        let rows = said.all("hostile");
+        assert!(rows.len() >= 14, "{said:?}");
+        let check = run(&["check", probe]).one("check");
+        for row in rows {
+            assert_eq!((row["hits"].as_u64(), row["why"].as_str()), (Some(16), None), "{row}");
+            if let Some(bound) = check["worst_fuel"].as_u64() {
+                assert!(row["worst_fuel"].as_u64().unwrap() <= bound, "{row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_believes_a_length_is_found_out() {
+    let careless = r#"(module (import "trocar" "arg" (func $arg (param i32) (result i64)))
+        (import "trocar" "read" (func $read (param i64 i32 i32) (result i32))) (memory (export "memory") 1)
+        (func (export "on_hit")
+          (if (call $read (call $arg (i32.const 0)) (i32.const 0) (i32.const 4)) (then (return)))
+          (drop (call $read (i64.add (call $arg (i32.const 0)) (i64.const 4)) (i32.const 8) (i32.load (i32.const 0))))))"#;
+    let said = test(careless, &["--hostile", "--count", "5", "--fuel", "1000000000"]);
+    said.failed(8, &["quarantined", "on_hit", "bad range", "every length"]);
+    let rows = hostile(&said);
+    let of = |kind: &str| rows.iter().find(|(k, ..)| k == kind).unwrap_or_else(|| panic!("{kind}: {rows:?}"));
+    for kind in ["null", "all-ones", "dangling", "not-canonical", "empty"] {
+        assert_eq!((of(kind).1, &of(kind).2), (0, &None), "{kind}");
+    }
+    assert_eq!(of("huge").1, 5, "{rows:?}");
+}
+
+#[test]
+fn a_walk_without_an_end_is_found_out_and_two_stopped_hits_are_not_yet_three() {
+    let walk = r#"(module (import "trocar" "arg" (func $arg (param i32) (result i64)))
+        (import "trocar" "read" (func $read (param i64 i32 i32) (result i32))) (memory (export "memory") 1)
+        (func (export "on_hit") (local $at i64)
+          (local.set $at (call $arg (i32.const 0)))
+          (loop $next
+            (if (call $read (local.get $at) (i32.const 0) (i32.const 8)) (then (return)))
+            (br_if $next (i64.ne (local.tee $at (i64.load (i32.const 0))) (i64.const 0))))))"#;
+    let said = test(walk, &["--hostile", "--fuel", "400000"]);
+    let rows = hostile(&said);
+    let stopped: Vec<&str> = rows.iter().filter(|r| r.1 > 0).map(|r| r.0.as_str()).collect();
+    assert_eq!(stopped, ["loops"], "{rows:?}");
+    said.failed(8, &["16 hits were stopped", "out of fuel", "loops"]);
+    let few = test(walk, &["--hostile", "--fuel", "400000", "--count", "2"]);
+    assert_eq!((few.status, hostile(&few).iter().map(|r| r.1).sum::<u64>()), (0, 2), "{few:?}");
+    let table = test(walk, &["--hostile", "--fuel", "400000", "--count", "2", "-o", "table"]);
+    assert!(table.stdout.contains("2 stopped: out of fuel") && table.stdout.contains("2 hits were stopped"));
+    run(&["test", "call-count", "--hostile", "--hit", "{}"]).refused(&["--hostile", "--hit"]);
 }

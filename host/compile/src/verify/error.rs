@@ -105,6 +105,14 @@ impl fmt::Display for VerifyError {
 
 impl std::error::Error for VerifyError {}
 
+/// The parser's or validator's word on a module.
+pub(super) fn malformed(e: wasmparser::Error) -> VerifyError {
+    VerifyError::new(
+        Reason::Malformed,
+        format!("the module is not valid at offset {:#x}: {}", e.offset(), e.message()),
+    )
+}
+
 /// A name from the module, safe to print and of bounded length.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(80).collect::<String>().escape_debug().to_string()

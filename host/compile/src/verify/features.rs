@@ -7,7 +7,7 @@
 use wasmparser::{Validator, WasmFeatures};
 
 use super::MODULE_BYTES_MAX;
-use super::error::{Reason, VerifyError};
+use super::error::{Reason, VerifyError, malformed};
 
 const ACCEPTED: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
@@ -17,6 +17,18 @@ const ACCEPTED: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::FLOATS)
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::CALL_INDIRECT_OVERLONG);
+
+/// The accepted ones by name.
+const NAMES: [(WasmFeatures, &str); 8] = [
+    (WasmFeatures::MUTABLE_GLOBAL, "mutable globals"),
+    (WasmFeatures::SATURATING_FLOAT_TO_INT, "saturating conversions"),
+    (WasmFeatures::SIGN_EXTENSION, "sign extension"),
+    (WasmFeatures::MULTI_VALUE, "multi-value"),
+    (WasmFeatures::BULK_MEMORY, "bulk memory"),
+    (WasmFeatures::FLOATS, "floats"),
+    (WasmFeatures::EXTENDED_CONST, "extended constants"),
+    (WasmFeatures::CALL_INDIRECT_OVERLONG, "long table index"),
+];
 
 /// A feature that probes may not use.
 struct Refused {
@@ -165,10 +177,10 @@ pub(super) fn check_format(wasm: &[u8]) -> Result<(), VerifyError> {
 pub(super) fn check_features(wasm: &[u8]) -> Result<(), VerifyError> {
     let Err(error) = validate(wasm, ACCEPTED) else { return Ok(()) };
     if let Err(error) = validate(wasm, WasmFeatures::all()) {
-        return Err(invalid(&error));
+        return Err(invalid(error));
     }
     let needed: Vec<&Refused> = REFUSED.iter().filter(|f| validate(wasm, all_but(f.flag)).is_err()).collect();
-    let Some((first, others)) = needed.split_first() else { return Err(invalid(&error)) };
+    let Some((first, others)) = needed.split_first() else { return Err(invalid(error)) };
     let mut message = format!("the module uses {}, which probes may not use", first.name);
     if !others.is_empty() {
         let names: Vec<&str> = others.iter().map(|f| f.name).collect();
@@ -180,6 +192,12 @@ pub(super) fn check_features(wasm: &[u8]) -> Result<(), VerifyError> {
 /// Whether floats occur in the types or the code of a module that passed [`check_features`].
 pub(super) fn uses_floats(wasm: &[u8]) -> bool {
     validate(wasm, ACCEPTED.difference(WasmFeatures::FLOATS)).is_err()
+}
+
+/// The accepted features that a module which passed [`check_features`] cannot do without.
+pub(super) fn used(wasm: &[u8]) -> Vec<&'static str> {
+    let needs = |flag: WasmFeatures| validate(wasm, ACCEPTED.difference(flag)).is_err();
+    NAMES.iter().filter(|(flag, _)| needs(*flag)).map(|(_, name)| *name).collect()
 }
 
 /// All features but one. Features that share bits with others keep the others' bits.
@@ -194,10 +212,6 @@ fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(), wasmparser::Error
     Validator::new_with_features(features).validate_all(wasm).map(drop)
 }
 
-fn invalid(error: &wasmparser::Error) -> VerifyError {
-    VerifyError::new(
-        Reason::Malformed,
-        format!("the module is not valid at offset {:#x}: {}", error.offset(), error.message()),
-    )
-    .hint("build it again; if it was downloaded, download it again")
+fn invalid(error: wasmparser::Error) -> VerifyError {
+    malformed(error).hint("build it again; if it was downloaded, download it again")
 }

@@ -4,6 +4,7 @@ use trocar_package::{Manifest, nearest};
 use wasmparser::{FuncType, ValType};
 
 use super::Handler;
+use super::cost::HandlerCost;
 use super::error::{Reason, VerifyError, shown};
 use super::imports::signature;
 use super::inventory::Inventory;
@@ -16,8 +17,20 @@ const LISTED: usize = 20;
 /// A handler and the index of its function.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub handler: Handler,
+    name: String,
+    returns_condition: bool,
     pub function: u32,
+}
+
+impl Found {
+    pub fn with(self, cost: HandlerCost) -> Handler {
+        Handler {
+            name: self.name,
+            returns_condition: self.returns_condition,
+            worst_fuel: cost.fuel,
+            system_calls: cost.system_calls,
+        }
+    }
 }
 
 /// The handlers in the order of the manifest.
@@ -44,10 +57,14 @@ pub(super) fn find(
             )
             .hint("a handler takes nothing: it asks for arguments with `arg`"));
         };
-        all.push(Found {
-            handler: Handler { name: wanted.name.clone(), returns_condition },
-            function: *function,
-        });
+        if (*function as usize) < inventory.imported_functions {
+            return Err(VerifyError::new(
+                Reason::Handler,
+                format!("handler `{}` is a host call that is exported again, not code", shown(&wanted.name)),
+            )
+            .hint("write a function that calls it, and export that"));
+        }
+        all.push(Found { name: wanted.name.clone(), returns_condition, function: *function });
     }
     Ok(all)
 }

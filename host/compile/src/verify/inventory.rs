@@ -1,32 +1,16 @@
-//! What is in a module: its types, imports, exports, and for each function what it costs and calls. And the
-//! limits of sizes, because here everything is counted.
+//! What is in a module: its types, imports, exports, and for each function what it calls.
 //!
-//! It is made of modules that are valid, but trusts that no further than an index that is looked up.
+//! It is made of modules that are valid and within the limits of sizes, but trusts that no further than an index that
+//! is looked up.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use wasmparser::{
     CompositeInnerType, ExternalKind, FuncType, FunctionBody, Operator, Parser, Payload, TypeRef,
 };
 
-use trocar_abi::map::KEY_MAX;
-use trocar_abi::record::PAYLOAD_MAX;
-
 use super::MemoryPages;
-use super::error::{Reason, VerifyError};
-
-/// Most functions, imported ones included.
-const FUNCTIONS_MAX: usize = 10_000;
-/// Most locals of one function.
-const LOCALS_MAX: u32 = 5_000;
-/// Most elements of all tables together.
-const ELEMENTS_MAX: u64 = 10_000;
-/// Most bytes of data segments together.
-const DATA_MAX: usize = 1 << 20;
-/// Most globals.
-const GLOBALS_MAX: u32 = 1_000;
-/// Most exports, and most imports.
-const NAMES_MAX: u32 = 10_000;
+use super::error::{Reason, VerifyError, malformed};
 
 /// An import.
 #[derive(Debug)]
@@ -36,20 +20,14 @@ pub(super) struct Imported<'a> {
     pub ty: TypeRef,
 }
 
-/// What the code of a function holds.
-#[derive(Debug, Default)]
-pub(super) struct Body {
-    /// Fuel of all its operators, each counted once, one for entering it, and what host calls charge for bytes.
-    pub fuel: u64,
-    /// It has a loop.
-    pub loops: bool,
-    /// It has an operation whose cost depends on an operand (bulk memory and table operations, host calls with a length
-    /// that is no constant and has no limit of its own).
-    pub bulk: bool,
+/// A function with code.
+#[derive(Debug)]
+pub(super) struct Body<'a> {
+    pub code: FunctionBody<'a>,
     /// It calls through a table.
     pub indirect: bool,
-    /// How often each function is called from here, by its index.
-    pub calls: BTreeMap<u32, u32>,
+    /// Which functions are called from here, by index.
+    pub calls: BTreeSet<u32>,
 }
 
 /// A module, counted.
@@ -61,9 +39,7 @@ pub(super) struct Inventory<'a> {
     pub functions: Vec<u32>,
     /// How many of them are imported.
     pub imported_functions: usize,
-    /// Their names.
-    function_imports: Vec<&'a str>,
-    pub bodies: Vec<Body>,
+    pub bodies: Vec<Body<'a>>,
     /// Exported functions: name and index.
     pub exports: Vec<(&'a str, u32)>,
     pub memory: Option<MemoryPages>,
@@ -111,35 +87,19 @@ impl<'a> Inventory<'a> {
                 }
             }
             Payload::ImportSection(section) => {
-                limit("imports", section.count().into(), NAMES_MAX.into(), "")?;
                 for import in section.into_imports() {
                     let import = import.map_err(malformed)?;
                     if let TypeRef::Func(ty) = import.ty {
                         self.functions.push(ty);
                         self.imported_functions += 1;
-                        self.function_imports.push(import.name);
                     }
                     self.imports.push(Imported { module: import.module, name: import.name, ty: import.ty });
                 }
             }
             Payload::FunctionSection(section) => {
-                let total = self.functions.len() as u64 + u64::from(section.count());
-                limit(
-                    "functions",
-                    total,
-                    FUNCTIONS_MAX as u64,
-                    "; link with --gc-sections and strip what is unused",
-                )?;
                 for ty in section {
                     self.functions.push(ty.map_err(malformed)?);
                 }
-            }
-            Payload::TableSection(section) => {
-                let mut elements = 0u64;
-                for table in section {
-                    elements = elements.saturating_add(table.map_err(malformed)?.ty.initial);
-                }
-                limit("table elements", elements, ELEMENTS_MAX, "")?;
             }
             Payload::MemorySection(section) => {
                 for memory in section {
@@ -147,11 +107,7 @@ impl<'a> Inventory<'a> {
                     self.memory = Some(MemoryPages { min: memory.initial, max: memory.maximum });
                 }
             }
-            Payload::GlobalSection(section) => {
-                limit("globals", section.count().into(), GLOBALS_MAX.into(), "")?;
-            }
             Payload::ExportSection(section) => {
-                limit("exports", section.count().into(), NAMES_MAX.into(), "")?;
                 for export in section {
                     let export = export.map_err(malformed)?;
                     match export.kind {
@@ -165,142 +121,28 @@ impl<'a> Inventory<'a> {
                 }
             }
             Payload::StartSection { .. } => self.has_start = true,
-            Payload::DataSection(section) => {
-                let mut bytes = 0usize;
-                for data in section {
-                    bytes = bytes.saturating_add(data.map_err(malformed)?.data.len());
-                }
-                limit("bytes of data", bytes as u64, DATA_MAX as u64, "")?;
-            }
             Payload::CodeSectionEntry(body) => {
-                let body = self.count(&body)?;
-                self.bodies.push(body);
+                self.bodies.push(calls(body)?);
             }
-            // Element segments are bounded by the module's size, as is everything that is not counted.
             _ => {}
         }
         Ok(())
     }
 }
 
-impl Inventory<'_> {
-    /// Counts a function.
-    fn count(&self, body: &FunctionBody<'_>) -> Result<Body, VerifyError> {
-        let mut locals = 0u32;
-        for group in body.get_locals_reader().map_err(malformed)? {
-            let (n, _) = group.map_err(malformed)?;
-            locals = locals.saturating_add(n);
-        }
-        limit("locals in one function", locals.into(), LOCALS_MAX.into(), "; build it with optimization")?;
-        let mut counted = Body { fuel: 1, ..Body::default() };
-        let mut last = Last::default();
-        for operator in body.get_operators_reader().map_err(malformed)? {
-            let operator = operator.map_err(malformed)?;
-            counted.fuel = counted.fuel.saturating_add(fuel(&operator));
-            match operator {
-                Operator::Loop { .. } => counted.loops = true,
-                Operator::Call { function_index } => {
-                    *counted.calls.entry(function_index).or_default() += 1;
-                    if let Some(name) = self.function_imports.get(function_index as usize) {
-                        match bytes_charged(name, &last) {
-                            Some(bytes) => counted.fuel = counted.fuel.saturating_add(bytes / 8),
-                            None => counted.bulk = true,
-                        }
-                    }
-                }
-                Operator::CallIndirect { .. } => counted.indirect = true,
-                Operator::MemoryCopy { .. }
-                | Operator::MemoryFill { .. }
-                | Operator::MemoryInit { .. }
-                | Operator::TableCopy { .. }
-                | Operator::TableInit { .. } => counted.bulk = true,
-                _ => {}
+/// What a function calls.
+fn calls(code: FunctionBody<'_>) -> Result<Body<'_>, VerifyError> {
+    let (mut calls, mut indirect) = (BTreeSet::new(), false);
+    for operator in code.get_operators_reader().map_err(malformed)? {
+        match operator.map_err(malformed)? {
+            Operator::Call { function_index } => {
+                calls.insert(function_index);
             }
-            last.take(&operator);
+            Operator::CallIndirect { .. } => indirect = true,
+            _ => {}
         }
-        Ok(counted)
     }
-}
-
-/// The constants that the last operators left on top of the stack: the topmost, and the one below it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Last {
-    top: Pushed,
-    below: Pushed,
-}
-
-/// What an operator put on the stack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Pushed {
-    /// A constant of 32 bits.
-    Length(u32),
-    /// One other value, and it took none.
-    Value,
-    /// Not known.
-    #[default]
-    Unknown,
-}
-
-impl Last {
-    fn take(&mut self, operator: &Operator<'_>) {
-        let pushed = match operator {
-            // It leaves the stack as it is.
-            Operator::LocalTee { .. } => return,
-            Operator::I32Const { value } => Pushed::Length(value.cast_unsigned()),
-            Operator::I64Const { .. } | Operator::LocalGet { .. } | Operator::GlobalGet { .. } => {
-                Pushed::Value
-            }
-            _ => Pushed::Unknown,
-        };
-        *self =
-            Self { top: pushed, below: if pushed == Pushed::Unknown { Pushed::Unknown } else { self.top } };
-    }
-}
-
-/// Most bytes that a host call is charged for: its length where that is a constant, else what it takes at most; `None`
-/// where only the size of memory limits it.
-fn bytes_charged(name: &str, last: &Last) -> Option<u64> {
-    let (length, most) = match name {
-        "emit" | "log" => (last.top, Some(u64::from(PAYLOAD_MAX))),
-        "hash_get" => (last.top, Some(u64::from(KEY_MAX))),
-        // The length is below the value that is added or set.
-        "hash_add" | "hash_set" if last.top != Pushed::Unknown => (last.below, Some(u64::from(KEY_MAX))),
-        "hash_add" | "hash_set" => (Pushed::Unknown, Some(u64::from(KEY_MAX))),
-        "param_str" | "read" | "read_str" => (last.top, None),
-        _ => return Some(0),
-    };
-    if let Pushed::Length(bytes) = length { Some(bytes.into()) } else { most }
-}
-
-/// Fuel of an operator as wasmtime 48 charges it by default (`wasmtime-environ`, `default_operator_cost`).
-const fn fuel(operator: &Operator<'_>) -> u64 {
-    match operator {
-        Operator::Nop
-        | Operator::Drop
-        | Operator::Block { .. }
-        | Operator::Loop { .. }
-        | Operator::Unreachable
-        | Operator::Return
-        | Operator::Else
-        | Operator::End => 0,
-        _ => 1,
-    }
-}
-
-fn limit(what: &str, found: u64, max: u64, hint: &str) -> Result<(), VerifyError> {
-    if found > max {
-        let message = format!("the module has {found} {what}; the limit is {max}");
-        let next = format!("make the probe smaller{hint}");
-        return Err(VerifyError::new(Reason::TooLarge, message).hint(next));
-    }
-    Ok(())
-}
-
-fn malformed(e: wasmparser::Error) -> VerifyError {
-    VerifyError::new(
-        Reason::Malformed,
-        format!("the module is not valid at offset {:#x}: {}", e.offset(), e.message()),
-    )
+    Ok(Body { code, indirect, calls })
 }
 
 fn unexpected(what: &str) -> VerifyError {

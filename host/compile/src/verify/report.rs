@@ -1,7 +1,10 @@
 //! What `check` tells about a verified module: remarks for its author, and its facts as rows of text.
 
+use trocar_sandbox::START_FUEL;
+
+use super::error::shown;
 use super::inventory::Inventory;
-use super::{MemoryPages, Verified, WASM_PAGE};
+use super::{Handler, MemoryPages, Verified, WASM_PAGE, features};
 
 /// Remarks about what is allowed but probably not meant, or costs more than it must.
 pub(super) fn notes(inventory: &Inventory<'_>, memory: MemoryPages) -> Vec<String> {
@@ -34,29 +37,50 @@ pub(super) fn notes(inventory: &Inventory<'_>, memory: MemoryPages) -> Vec<Strin
     notes
 }
 
+impl Handler {
+    fn text(&self) -> String {
+        let condition = if self.returns_condition { ", answers a condition" } else { "" };
+        let fuel = match self.worst_fuel {
+            Ok(fuel) => format!("fuel <= {fuel}"),
+            Err(why) => format!("fuel metered, because of {}", why.text()),
+        };
+        let calls = self.system_calls.map_or_else(|| "not bounded".to_owned(), |n| format!("<= {n}"));
+        format!("{}{condition}: {fuel}; system calls {calls}", shown(&self.name))
+    }
+}
+
 impl Verified {
+    /// Features beyond the first version of WebAssembly that the module needs, by name.
+    #[must_use]
+    pub fn features(&self) -> Vec<&'static str> {
+        features::used(&self.wasm)
+    }
+
     /// The facts as rows of a label and a text, in the order in which `check` prints them.
     #[must_use]
     pub fn report(&self) -> Vec<(&'static str, String)> {
         let join = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let calls: Vec<String> =
+            self.imports.iter().map(|i| format!("{} ({})", i.name, i.capability.name())).collect();
         let mut rows = vec![
             ("probe", format!("{} {}", self.manifest.name, self.manifest.version)),
             ("size", format!("{} bytes, {} functions", self.wasm.len(), self.functions)),
-            ("handlers", join(self.handlers.iter().map(|h| h.name.as_str()).collect())),
+            ("features", join(self.features())),
             ("capabilities", join(self.capabilities.iter().map(|c| c.name()).collect())),
-            ("host calls", join(self.imports.iter().map(|i| i.name).collect())),
+            ("host calls", join(calls.iter().map(String::as_str).collect())),
             ("memory", self.memory_text()),
             ("floats", if self.uses_floats { "yes" } else { "no" }.to_owned()),
-            ("fuel per hit", self.fuel_text()),
-            ("system calls per hit", self.system_calls_text()),
         ];
+        rows.extend(self.handlers.iter().map(|h| ("handler", h.text())));
+        rows.push(("fuel per hit", self.fuel_text()));
+        rows.push(("system calls per hit", self.system_calls_text()));
         if self.has_start || self.needs_initialize {
             let what = match (self.has_start, self.needs_initialize) {
                 (true, true) => "start function, then _initialize",
                 (true, false) => "start function",
                 (false, _) => "_initialize",
             };
-            rows.push(("runs once before", what.to_owned()));
+            rows.push(("runs once before", format!("{what}: metered, cut at {START_FUEL} fuel")));
         }
         rows.extend(self.notes.iter().map(|n| ("note", n.clone())));
         rows
@@ -75,8 +99,7 @@ impl Verified {
     fn fuel_text(&self) -> String {
         match self.worst_fuel {
             Some(fuel) => format!("<= {fuel}"),
-            None => "no static bound (loop, recursion, indirect call or bulk operation): the limit holds"
-                .to_owned(),
+            None => "metered, and cut at the limit".to_owned(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Static cost, floats, and the report.
 
 use trocar_abi::import::find;
+use trocar_compile::Unbounded;
 
 use crate::accepted;
 
@@ -22,8 +23,8 @@ fn fuel_is_one_for_each_operator_that_does_something() {
     assert_eq!(cost(&format!(r#"(func (export "on_hit") {count})"#)), (Some(5), Some(0)));
     let free = "nop (block (drop (i32.const 1)) (return)) unreachable";
     assert_eq!(cost(&format!(r#"(func (export "on_hit") {free})"#)), (Some(2), Some(0)));
-    // Both sides of a branch are counted: const, if, then 4, else 4, entry.
-    let branch = format!("(if (i32.const 0) (then {count}) (else {count}))");
+    // The dearer side of a branch is counted: const, if, else 8, entry.
+    let branch = format!("(if (i32.const 0) (then {count}) (else {count} {count}))");
     assert_eq!(cost(&format!(r#"(func (export "on_hit") {branch})"#)), (Some(11), Some(0)));
 }
 
@@ -49,18 +50,19 @@ fn the_dearest_handler_counts() {
 #[test]
 fn loops_recursion_indirect_calls_and_bulk_operations_have_no_bound() {
     for text in [
-        r#"(func (export "on_hit") (loop))"#,
+        r#"(func (export "on_hit") (loop (br 0)))"#,
+        r#"(func (export "on_hit") (loop (block (block (br_table 0 2 1 (i32.const 1))))))"#,
         r#"(func $f (export "on_hit") (call $f))"#,
         r#"(func $f (call $g)) (func $g (call $f)) (func (export "on_hit") (call $g))"#,
-        r#"(func $far (loop)) (func $near (call $far)) (func (export "on_hit") (call $near) (call $near))"#,
-        r#"(func (export "on_hit") (memory.fill (i32.const 0) (i32.const 0) (i32.const 60000)))"#,
+        r#"(func $far (loop (br 0))) (func $near (call $far)) (func (export "on_hit") (call $near) (call $near))"#,
+        r#"(func (export "on_hit") (memory.fill (i32.const 0) (i32.const 0) (memory.size)))"#,
     ] {
         assert_eq!(cost(text), (None, Some(0)), "{text}");
     }
     let reads = "(drop (call $read (i64.const 0) (i32.const 0) (i32.const 8)))";
     for text in [
-        format!(r#"(func (export "on_hit") (loop {reads}))"#),
-        format!(r#"(func $r {reads}) (func (export "on_hit") (loop (call $r)))"#),
+        format!(r#"(func (export "on_hit") (loop {reads} (br 0)))"#),
+        format!(r#"(func $r {reads}) (func (export "on_hit") (loop (call $r) (br 0)))"#),
         // A table may hold the import.
         r#"(func (export "on_hit") (call_indirect (type $t) (i32.const 0)))"#.into(),
     ] {
@@ -69,8 +71,81 @@ fn loops_recursion_indirect_calls_and_bulk_operations_have_no_bound() {
 }
 
 #[test]
+fn a_loop_that_nothing_goes_back_to_and_constant_lengths_have_a_bound() {
+    assert_eq!(cost(r#"(func (export "on_hit") (loop (br_if 1 (i32.const 1))))"#), (Some(3), Some(0)));
+    assert_eq!(cost(r#"(func (export "on_hit") (loop (return (br 0))))"#).0, None, "the branch comes first");
+    assert_eq!(cost(r#"(func (export "on_hit") (loop (return) (br 0)))"#), (Some(1), Some(0)));
+    let fill = "(memory.fill (i32.const 0) (i32.const 0) (i32.const 60000))";
+    assert_eq!(cost(&format!(r#"(func (export "on_hit") {fill})"#)), (Some(60_005), Some(0)));
+}
+
+#[test]
+fn each_handler_has_its_own_bound_and_the_reason_where_it_has_none() {
+    let handler = |name: &str, code: &str| format!(r#"(func ${name} (export "{name}") {code})"#);
+    let text = [
+        handler("a", "nop"),
+        handler("b", "(loop (br 0))"),
+        handler("c", "(call $c)"),
+        handler("d", "(call_indirect (i32.const 0))"),
+        handler("e", "(memory.fill (i32.const 0) (i32.const 0) (memory.size))"),
+        handler("f", "(if (i32.const 0) (then (call $a)))"),
+    ];
+    let toml =
+        "abi=1\nname='p'\nhandlers=[{name='a'},{name='b'},{name='c'},{name='d'},{name='e'},{name='f'}]";
+    let manifest = trocar_package::Manifest::from_toml(toml).unwrap();
+    let bytes = wat::parse_str(format!("(module (memory 1) (table 1 funcref) {})", text.concat())).unwrap();
+    let v = trocar_compile::verify(&trocar_package::attach_section(&bytes, &manifest).unwrap()).unwrap();
+    let bounds: Vec<_> = v.handlers.iter().map(|h| h.worst_fuel).collect();
+    assert_eq!(
+        bounds,
+        [
+            Ok(1),
+            Err(Unbounded::Loop),
+            Err(Unbounded::Recursion),
+            Err(Unbounded::Indirect),
+            Err(Unbounded::Length),
+            Ok(5)
+        ]
+    );
+    assert_eq!((v.worst_fuel, v.system_calls_per_hit), (None, Some(0)));
+    let report = v.report();
+    let told: Vec<&str> =
+        report.iter().filter(|(label, _)| *label == "handler").map(|(_, text)| text.as_str()).collect();
+    assert_eq!(told.len(), 6);
+    for (text, words) in told.iter().zip([
+        "a: fuel <= 1; system calls <= 0",
+        "because of a loop;",
+        "because of recursion;",
+        "because of a call through a table;",
+        "because of an operation on as many bytes as a variable says;",
+        "f: fuel <= 5;",
+    ]) {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn fuel_bounds_the_system_calls_that_the_code_does_not() {
+    let with = |code: &str| {
+        accepted(&format!(
+            r#"(module (import "trocar" "read" (func $read (param i64 i32 i32) (result i32)))
+                (import "trocar" "read_str" (func $read_str (param i64 i32 i32) (result i32)))
+                (memory (export "memory") 1) (func (export "on_hit") {code}))"#
+        ))
+    };
+    let call = "(drop (call $read (i64.const 0) (i32.const 0) (i32.const 8)))";
+    let price = find("read_str").unwrap().fuel;
+    let endless = with(&format!("(loop {call} (br 0))"));
+    assert_eq!(endless.system_calls_per_hit, None);
+    assert_eq!(endless.most_system_calls(price * 5), Some(10), "five of `read_str`, at two each");
+    assert_eq!(endless.most_system_calls(price - 1), Some(0));
+    assert_eq!(with(call).most_system_calls(price * 5), Some(1), "proven");
+    assert_eq!(with("nop").most_system_calls(1 << 40), Some(0));
+}
+
+#[test]
 fn what_is_not_reached_costs_nothing() {
-    let text = r#"(func $unused (loop (drop (call $read (i64.const 0) (i32.const 0) (i32.const 8))))) (func (export "on_hit"))"#;
+    let text = r#"(func $unused (loop (br 0)) (drop (call $read (i64.const 0) (i32.const 0) (i32.const 8)))) (func (export "on_hit"))"#;
     assert_eq!(cost(text), (Some(1), Some(0)));
 }
 
@@ -114,9 +189,11 @@ fn the_report_states_bounds_or_why_there_is_none() {
     assert_eq!(find(&simple, "fuel per hit"), "<= 1");
     assert_eq!(find(&simple, "system calls per hit"), "<= 0");
     assert_eq!(find(&simple, "capabilities"), "thread");
+    assert_eq!(find(&simple, "host calls"), "tid (thread)");
+    assert_eq!(find(&simple, "features"), "none");
     let looping = rows(
         r#"(module (import "trocar" "read_str" (func $r (param i64 i32 i32) (result i32))) (memory (export "memory") 1)
-            (func (export "on_hit") (loop (drop (call $r (i64.const 0) (i32.const 0) (i32.const 8))))))"#,
+            (func (export "on_hit") (loop (drop (call $r (i64.const 0) (i32.const 0) (i32.const 8))) (br 0))))"#,
     );
     assert_eq!(find(&looping, "system calls per hit"), "<= 2 per host call; how many calls, a loop decides");
 }

@@ -60,18 +60,24 @@ fn several_features_are_all_named() {
 }
 
 #[test]
-fn what_compilers_emit_by_default_is_accepted() {
-    for text in [
-        "(global (export \"g\") (mut i32) (i32.const 0))",
-        "(func (drop (i32.extend8_s (i32.const 1))))",
-        "(func (drop (i32.trunc_sat_f64_s (f64.const 1))))",
-        "(memory 1) (data \"x\") (func (memory.init 0 (i32.const 0) (i32.const 0) (i32.const 1)) (data.drop 0))",
-        "(memory 1) (func (memory.copy (i32.const 0) (i32.const 0) (i32.const 1)))",
-        "(func (result i32 i32) (i32.const 1) (i32.const 2))",
-        "(func (block (result i32 i64) (i32.const 1) (i64.const 2)) (drop) (drop))",
-        "(global $a i32 (i32.const 1)) (global i32 (i32.add (i32.const 1) (i32.const 2)))",
+fn what_compilers_emit_by_default_is_accepted_and_named() {
+    let bulk = "(data \"x\") (func (memory.init 0 (i32.const 0) (i32.const 0) (i32.const 1)) (data.drop 0))";
+    for (text, names) in [
+        ("(func (drop (i32.add (i32.const 1) (i32.const 2))))", &[] as &[&str]),
+        ("(global (export \"g\") (mut i32) (i32.const 0))", &["mutable globals"]),
+        ("(func (drop (i32.extend8_s (i32.const 1))))", &["sign extension"]),
+        ("(func (drop (i32.trunc_sat_f64_s (f64.const 1))))", &["saturating conversions", "floats"]),
+        (&format!("(memory 1) {bulk}"), &["bulk memory"]),
+        ("(memory 1) (func (memory.copy (i32.const 0) (i32.const 0) (i32.const 1)))", &["bulk memory"]),
+        ("(func (result i32 i32) (i32.const 1) (i32.const 2))", &["multi-value"]),
+        ("(func (block (result i32 i64) (i32.const 1) (i64.const 2)) (drop) (drop))", &["multi-value"]),
+        (
+            "(global $a i32 (i32.const 1)) (global i32 (i32.add (i32.const 1) (i32.const 2)))",
+            &["extended constants"],
+        ),
     ] {
-        accepted(&format!("(module {text} (func (export \"on_hit\")))"));
+        let verified = accepted(&format!("(module {text} (func (export \"on_hit\")))"));
+        assert_eq!(verified.features(), names, "{text}");
     }
 }
 
@@ -89,5 +95,6 @@ fn the_long_table_index_of_call_indirect_is_accepted() {
     assert_eq!(long[code..code + 4], [10, 9, 1, 7], "code section of 9 bytes, one function of 7");
     long[code + 1] += 4;
     long[code + 3] += 4;
-    trocar_compile::verify(&long).unwrap_or_else(|e| panic!("{e}"));
+    let verified = trocar_compile::verify(&long).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(verified.features(), ["long table index"]);
 }

@@ -95,3 +95,10 @@ fn extra_exports_are_normal() {
             (func (export "stackAlloc") (param i32) (result i32) (local.get 0)) (func (export "on_hit")))"#,
     );
 }
+
+#[test]
+fn a_host_call_is_no_handler() {
+    // Its type would do: `() -> (i32)`.
+    let text = r#"(module (import "trocar" "cpu" (func $cpu (result i32))) (export "on_hit" (func $cpu)))"#;
+    refused(&wasm(text), Reason::Handler, "`on_hit` is a host call", "a function that calls it");
+}

@@ -84,6 +84,45 @@ fn sizes_are_bounded() {
             format!("(module {hit} (memory 17) (data \"{}\"))", "x".repeat((1 << 20) + 1)),
             "1048577 bytes of data",
         ),
+        (format!("(module {hit} {})", "(type (func))".repeat(10_001)), "10001 types"),
+        (
+            format!("(module {hit} (type (func (param {}))))", "i64 ".repeat(101)),
+            "101 parameters in one type",
+        ),
+        (format!("(module {hit} (type (func (result {}))))", "i64 ".repeat(17)), "17 results in one type"),
+        (format!("(module {hit} (func {}))", "nop ".repeat(512 << 10)), "bytes of code in one function"),
+        (
+            format!("(module {hit} {})", format!("(func (local {}))", "i64 ".repeat(5000)).repeat(41)),
+            "205000 locals in all functions",
+        ),
+        (
+            format!("(module {hit} (func {} {}))", "block ".repeat(2001), "end ".repeat(2001)),
+            "2001 blocks within each other",
+        ),
+        (
+            format!("(module {hit} (func (br_table {} (i32.const 0))))", "0 ".repeat(5002)),
+            "5001 targets in one branch table",
+        ),
+        (
+            // A hundred tables, each with 5000 targets that take 16 values.
+            format!(
+                "(module {hit} (type $t (func (result {}))) (func (block (type $t) {})))",
+                "i64 ".repeat(16),
+                format!("(br_table {} {} (i32.const 0))", "0 ".repeat(5001), "(i64.const 0) ".repeat(16))
+                    .repeat(100)
+            ),
+            "operators, and values that they carry; the limit is 8388608",
+        ),
+        (
+            format!("(module {hit} (func $f) (table 9 funcref) (elem func {}))", "$f ".repeat(10_001)),
+            "10001 elements in segments",
+        ),
+        (format!("(module {hit} {})", "(elem func)".repeat(10_001)), "10001 element segments"),
+        (format!("(module {hit} (memory 1) {})", "(data \"\")".repeat(10_001)), "10001 data segments"),
+        (
+            format!("(module {} {hit})", "(import \"trocar\" \"tid\" (func (result i32)))".repeat(10_001)),
+            "10001 imports",
+        ),
     ];
     for (text, part) in cases {
         refused(&wasm(&text), Reason::TooLarge, part, "smaller");
@@ -92,4 +131,20 @@ fn sizes_are_bounded() {
     big.resize((4 << 20) + 1, 0);
     refused(&big, Reason::TooLarge, "4194305 bytes; the limit is 4194304", "strip");
     accepted(&format!("(module {hit} (table 10000 funcref) {})", "(func)".repeat(9_999)));
+    // At the limit of everything that is within one function.
+    accepted(&format!(
+        "(module {hit} (func (local {}) {} (br_table {} (i32.const 0)) {}))",
+        "i64 ".repeat(5000),
+        "block ".repeat(2000),
+        "0 ".repeat(5001),
+        "end ".repeat(2000)
+    ));
+}
+
+#[test]
+fn what_is_too_large_is_told_so_whatever_else_is_wrong_with_it() {
+    // Neither the feature nor the type error is looked for in a module that is made to be large.
+    let text =
+        format!("(module (func {} v128.const i64x2 0 0 {}))", "block ".repeat(2001), "end ".repeat(2001));
+    refused(&wasm(&text), Reason::TooLarge, "2001 blocks within each other", "split the function");
 }

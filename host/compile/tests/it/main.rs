@@ -9,7 +9,8 @@
 //! 7. generated: the probes of `count` and `log` pass the same gate
 //! 8. hostile: damaged modules
 //! 9. measured: the bound of fuel beside what hits really use (machine: runs them)
-//! 10. precompiled: the code, who loads it, and its cache
+//! 10. random_ways: the same for random modules without a loop
+//! 11. precompiled: the code, who loads it, and its cache
 //!
 //! Modules are marked `cfg(test)` so that clippy knows their helpers for test code.
 
@@ -35,6 +36,8 @@ mod machine;
 mod measured;
 #[cfg(test)]
 mod precompiled;
+#[cfg(test)]
+mod random_ways;
 
 use trocar_compile::{Reason, Verified, VerifyError, verify};
 

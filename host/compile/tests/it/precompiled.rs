@@ -168,8 +168,8 @@ fn compiles_in_a_child() {
         return;
     }
     let compiled = precompile(&wasm(TEMPTING)).unwrap();
-    println!("cached: {}", compiled.cached);
-    assert_eq!(compiled.code, code(TEMPTING), "the same code, wherever it came from");
+    println!("cached: {}", compiled.cached());
+    assert_eq!(compiled.code(), code(TEMPTING), "the same code, wherever it came from");
 }
 
 /// The one file in a cache.

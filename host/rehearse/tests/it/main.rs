@@ -4,7 +4,7 @@
 
 use trocar_collect::{Decoded, NamedRow};
 use trocar_package::{Manifest, ParamValue};
-use trocar_rehearse::{HitError, Outcome, Probe, RecordedHit, Rehearsal, made_up};
+use trocar_rehearse::{HOSTILE, HitError, Outcome, Probe, RecordedHit, Rehearsal, made_up};
 
 /// A rehearsal of a probe in WAT whose manifest is this TOML.
 fn rehearsal(text: &str, toml: &str, params: &[ParamValue]) -> Rehearsal {
@@ -189,4 +189,33 @@ fn a_hit_is_checked_when_it_is_read() {
     assert_eq!(RecordedHit::from_json(r#"{"regs":{"ax":1}}"#), Err(HitError::Register("ax".into())));
     let negative = hit(r#"{"args":[-1],"regs":{"rip":"0xffffffffffffffff"}}"#);
     assert_eq!((negative.args[0].0, negative.regs["rip"].0), (u64::MAX, u64::MAX));
+}
+
+#[test]
+fn hostile_hits_are_hits_and_the_same_in_every_run() {
+    let mut names: Vec<&str> = HOSTILE.iter().map(|kind| kind.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), HOSTILE.len());
+    let text = r#"(module (import "trocar" "arg" (func $arg (param i32) (result i64)))
+        (import "trocar" "read" (func $read (param i64 i32 i32) (result i32))) (memory (export "memory") 1)
+        (func (export "on_hit") (result i32)
+          (i32.eqz (call $read (call $arg (i32.const 0)) (i32.const 0) (i32.const 64)))))"#;
+    let mut rehearsal = rehearsal(text, "", &[]);
+    for kind in HOSTILE {
+        let mut readable = 0;
+        for round in 0..16 {
+            let hit = kind.hit("on_hit", round);
+            assert_eq!(hit, kind.hit("on_hit", round), "{}", kind.name);
+            readable += u32::from(rehearsal.hit(&hit).unwrap().outcome == Outcome::Executed);
+        }
+        // Whether 64 bytes can be read where the registers point: it is what the kinds are about.
+        match kind.name {
+            "null" | "all-ones" | "dangling" | "not-canonical" | "extremes" | "page-end" => {
+                assert_eq!(readable, 0, "{}", kind.name);
+            }
+            "noise" => assert!((1..16).contains(&readable), "{readable}"),
+            _ => assert_eq!(readable, 16, "{}", kind.name),
+        }
+    }
 }
