@@ -7,10 +7,11 @@ use core::fmt;
 use trocar_abi::import::errno::EFAULT;
 use trocar_abi::import::{Import, MODULE, SYSTEM_CALL, known};
 use trocar_abi::record::{PAYLOAD_MAX, RecordHead, RecordKind};
+use trocar_abi::shared::record_tokens;
 use wasmtime::{AsContext, Caller, Linker, Result, Trap};
 
 use crate::direct::memory_and_state;
-use crate::instance::State;
+use crate::instance::{Dropped, State};
 
 /// A host call was given what no correct probe gives: a range outside memory, a wrong map, a record too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +181,10 @@ fn record(mut c: Probe<'_>, call: &Import, kind: RecordKind, tag: u32, at: u32, 
     let payload = range(memory, at, len)?;
     let (site, tid) = state.hit.map_or((0, 0), |h| (h.site(), h.tid()));
     let head = RecordHead { len, kind: kind as u16, tag, site, tid };
-    if state.env.ring.push(head, payload).is_err() {
-        state.ring_full = true;
+    if !state.env.rate.take(record_tokens(len)) {
+        state.dropped = Some(Dropped::RateLimited);
+    } else if state.env.ring.push(head, payload).is_err() {
+        state.dropped = Some(Dropped::RingFull);
     }
     Ok(())
 }
