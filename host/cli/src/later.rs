@@ -7,7 +7,7 @@ use trocar_target::Failure;
 use crate::trouble::usage;
 
 /// Verbs of later versions, and what does the nearest thing now.
-const VERBS: [(&str, &str); 28] = [
+const VERBS: [(&str, &str); 27] = [
     ("lines", "name an instruction: NAME+0xOFFSET; list functions: trocar points -p PID '*NAME*'"),
     ("vars", "read arguments raw, for example: trocar count -p PID POINT --by '$arg0'"),
     (
@@ -20,7 +20,6 @@ const VERBS: [(&str, &str); 28] = [
     ("show", "a session lives as long as its command: pgrep -a trocar"),
     ("tail", "a session prints where it was started"),
     ("rm", "end a session with Ctrl-C or SIGTERM: pkill trocar"),
-    ("off", "end every session with SIGTERM: pkill trocar"),
     ("keygen", "probes are not signed in this version"),
     ("sign", "probes are not signed in this version"),
     ("verify", "look into a probe with: trocar check PROBE.wasm"),
@@ -50,12 +49,6 @@ pub(crate) fn verb(word: &str) -> Option<Failure> {
 /// Options of the contract that arming commands do not have yet.
 #[derive(Args, Debug)]
 pub(crate) struct LaterOptions {
-    #[arg(long, hide = true, value_name = "N/s")]
-    rate: Option<String>,
-    #[arg(long, hide = true, value_name = "1/N")]
-    sample: Option<String>,
-    #[arg(long, hide = true, value_name = "PERCENT")]
-    max_core: Option<String>,
     #[arg(long, hide = true)]
     yes: bool,
     #[arg(short = 'd', long, hide = true)]
@@ -82,17 +75,6 @@ impl LaterOptions {
     /// Fails if one of them was given.
     pub(crate) fn refuse(&self) -> Result<(), Failure> {
         refuse(&[
-            (
-                self.rate.is_some(),
-                "--rate",
-                "bound the cost of a hit with --fuel, and the whole with --for or --ttl",
-            ),
-            (self.sample.is_some(), "--sample", "count a part with a condition: --if '$arg0 % 100 == 0'"),
-            (
-                self.max_core.is_some(),
-                "--max-core",
-                "bound the cost of a hit with --fuel, and the whole with --for",
-            ),
             (self.yes, "--yes", "leave it out: no command of this version asks"),
             (
                 self.detach,

@@ -26,7 +26,7 @@ const BUG: u8 = 1;
 /// What ends the command, besides Ctrl-C.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
-    /// Hits over all sites and targets.
+    /// Hits that were executed, over all sites and targets.
     pub(crate) hits: Option<u64>,
     /// Time since the last target was attached.
     pub(crate) time: Option<Duration>,
@@ -62,8 +62,8 @@ struct Run<'a> {
     speaker: Speaker<'a>,
     status: u8,
     failure: Option<Failure>,
-    /// Hits of sessions that are over.
-    hits: u64,
+    /// Hits that sessions which are over have executed.
+    executed: u64,
 }
 
 impl Run<'_> {
@@ -93,7 +93,7 @@ impl Run<'_> {
             }
             Ok(Turn::Ended) => {
                 self.worst(ends.target_ended);
-                self.hits = self.hits.saturating_add(session.hits());
+                self.executed = self.executed.saturating_add(session.executed());
                 session.last_words(&mut |reply| self.speaker.say(&reply));
                 if let Some(reply) = &exited {
                     self.speaker.say(reply);
@@ -109,7 +109,7 @@ impl Run<'_> {
 
     /// Takes a session out of its target.
     fn finish(&mut self, session: Session) {
-        self.hits = self.hits.saturating_add(session.hits());
+        self.executed = self.executed.saturating_add(session.executed());
         match session.detach(&mut |reply| self.speaker.say(&reply)) {
             Ok(Receipt { restored: true, .. }) => {}
             Ok(_) => self.worst(BUG),
@@ -126,7 +126,7 @@ fn attached(session: &Session) -> Reply {
 /// Runs the sessions until something ends them, and gives the exit status.
 pub(crate) fn run(mut sessions: Vec<Session>, ends: &Ends, interrupt: &Interrupt, out: &mut Out) -> Outcome {
     let speaker = Speaker { out, broken: None, news: false };
-    let mut run = Run { speaker, status: 0, failure: None, hits: 0 };
+    let mut run = Run { speaker, status: 0, failure: None, executed: 0 };
     for session in &sessions {
         run.speaker.say(&attached(session));
     }
@@ -135,11 +135,11 @@ pub(crate) fn run(mut sessions: Vec<Session>, ends: &Ends, interrupt: &Interrupt
     let mut reported = began;
     while !sessions.is_empty() {
         sessions = sessions.into_iter().filter_map(|session| run.turn(session, ends)).collect();
-        let hits = sessions.iter().fold(run.hits, |sum, session| sum.saturating_add(session.hits()));
+        let executed = || sessions.iter().fold(run.executed, |sum, s| sum.saturating_add(s.executed()));
         if interrupt.asked()
             || run.speaker.broken.is_some()
             || ends.time.is_some_and(|time| began.elapsed() >= time)
-            || ends.hits.is_some_and(|most| hits >= most)
+            || ends.hits.is_some_and(|most| executed() >= most)
         {
             break;
         }
@@ -169,7 +169,7 @@ pub(crate) fn run(mut sessions: Vec<Session>, ends: &Ends, interrupt: &Interrupt
 /// Detaches sessions whose command failed before it began.
 pub(crate) fn let_go(sessions: Vec<Session>, out: &mut Out) {
     let speaker = Speaker { out, broken: None, news: false };
-    let mut run = Run { speaker, status: 0, failure: None, hits: 0 };
+    let mut run = Run { speaker, status: 0, failure: None, executed: 0 };
     for session in sessions {
         run.speaker.say(&attached(&session));
         run.finish(session);

@@ -61,6 +61,36 @@ pub fn size(text: &str) -> Result<u64, String> {
     if after.is_empty() { scaled(number, factor).ok_or_else(wrong) } else { Err(wrong()) }
 }
 
+/// Reads a number a second: `100/s`.
+///
+/// # Errors
+/// What is wrong with it, for a message that begins with the option's name.
+pub fn rate(text: &str) -> Result<u32, String> {
+    let number = text.trim().strip_suffix("/s").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+    number.ok_or_else(|| format!("{:?} is no rate: write 100/s", text.escape_debug().to_string()))
+}
+
+/// Reads one in so many: `1/100`.
+///
+/// # Errors
+/// What is wrong with it, for a message that begins with the option's name.
+pub fn sample(text: &str) -> Result<u32, String> {
+    let number = text.trim().strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+    number.ok_or_else(|| format!("{:?} is no part: write 1/100", text.escape_debug().to_string()))
+}
+
+/// Reads a share in per cent: `5`, `2.5` or `5%`; over a hundred for several cores.
+///
+/// # Errors
+/// What is wrong with it, for a message that begins with the option's name.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let trimmed = text.trim();
+    let number = trimmed.strip_suffix('%').unwrap_or(trimmed).trim_end().parse::<f64>().ok();
+    number.filter(|n| *n > 0.0 && *n <= 100_000.0).map(|n| n / 100.0).ok_or_else(|| {
+        format!("{:?} is no share: write 5 for 5 % of a core", text.escape_debug().to_string())
+    })
+}
+
 /// Splits a number and the letters behind it off: `1h30m` is `1`, `h` and `30m`.
 fn part(text: &str) -> Option<(&str, &str, &str)> {
     let is_number = |c: char| c.is_ascii_digit() || c == '.';

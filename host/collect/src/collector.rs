@@ -111,10 +111,10 @@ pub struct ContextInfo {
 /// Reads one session's shared memory.
 #[derive(Debug)]
 pub struct Collector {
-    view: SharedView,
-    layout: Layout,
+    pub(crate) view: SharedView,
+    pub(crate) layout: Layout,
     maps: Vec<MapSpec>,
-    ticks_per_ns: f64,
+    pub(crate) ticks_per_ns: f64,
     /// The consuming end of each claimed context's ring, and whether its fault was reported.
     rings: Vec<Ring>,
 }
@@ -264,7 +264,7 @@ impl Collector {
 
     /// Contexts that threads have claimed; INVARIANT (claim order) bounds what is read by it. A number beyond
     /// what there is room for is cut; one that sinks below the rings already found is not believed.
-    fn claimed(&self) -> u32 {
+    pub(crate) fn claimed(&self) -> u32 {
         let claimed = self.view.load_u32(offset_of!(SharedHead, claimed) as u64).unwrap_or(0);
         let known = u32::try_from(self.rings.len()).unwrap_or(u32::MAX);
         claimed.max(known).min(self.layout.contexts)

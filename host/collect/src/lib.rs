@@ -8,6 +8,7 @@
 
 mod collector;
 mod decode;
+mod limits;
 mod maps;
 mod totals;
 

@@ -6,7 +6,7 @@ use std::mem::offset_of;
 use trocar_abi::loss::Loss;
 use trocar_abi::map::{HIST_BUCKETS, MapKind, MapSpec, hist_bucket};
 use trocar_abi::record::{RecordHead, RecordKind};
-use trocar_abi::shared::{ContextShared, Layout, ProbeState, SharedHead, SiteStats, TrapCode};
+use trocar_abi::shared::{ContextShared, Layout, ProbeState, SharedHead, SiteStats, TrapCode, UNIT_SCALE};
 use trocar_package::{FieldValue, Manifest};
 use trocar_ring::Corrupt;
 
@@ -360,4 +360,52 @@ fn rows_get_labels_ranges_and_keys() {
         named_rows(&manifest.maps[2], &MergedMap::Hash { rows, dropped: 0, corrupt: 0, cut: 0 }),
         [keyed("command", text("get"), 3), keyed("key", text("6c6f6e676572207468616e206569676874"), 1)]
     );
+}
+
+#[test]
+fn fuel_is_summed_over_threads_and_a_unit_is_priced_by_the_cheapest_hit() {
+    let fake = Fake::new(LAYOUT);
+    let put = |context: u32, field: usize, value: u64| {
+        fake.view.store_u64(LAYOUT.context(context) + field as u64, value).unwrap();
+    };
+    let (fuel, unit) = (offset_of!(ContextShared, fuel), offset_of!(ContextShared, unit_ticks));
+    let collector = collector(&fake);
+    assert_eq!((collector.fuel(), collector.unit_ns()), (0, None));
+    for (tp, used, ticks) in [(0x7000, 100, 0), (0x8000, 20, 3 * UNIT_SCALE), (0x9000, 3, 2 * UNIT_SCALE)] {
+        let (context, _) = fake.claim(tp, 1);
+        put(context, fuel, used);
+        put(context, unit, ticks);
+    }
+    // A context that nobody has claimed is not read.
+    put(3, fuel, 1000);
+    assert_eq!((collector.fuel(), collector.unit_ns()), (123, Some(1.0)), "two ticks in a nanosecond");
+    put(0, fuel, u64::MAX);
+    assert_eq!(collector.fuel(), u64::MAX, "numbers of the target saturate");
+}
+
+#[test]
+fn a_probe_is_suspended_and_let_go_on_only_from_the_other_state() {
+    let fake = Fake::new(LAYOUT);
+    let collector = collector(&fake);
+    assert_eq!((collector.resume(), collector.suspend()), (false, true));
+    assert_eq!((collector.status().state, collector.suspend()), (ProbeState::Suspended, false));
+    assert_eq!((collector.resume(), collector.status().state), (true, ProbeState::Armed));
+    for state in [ProbeState::Quarantined, ProbeState::Off] {
+        head_field(&fake, offset_of!(SharedHead, state), state as u32);
+        assert_eq!(
+            (collector.suspend(), collector.resume(), collector.status().state),
+            (false, false, state)
+        );
+    }
+}
+
+#[test]
+fn records_are_granted_up_to_what_may_be_written_at_once() {
+    let fake = Fake::new(LAYOUT);
+    let collector = collector(&fake);
+    let left = || fake.view.load_u64(offset_of!(SharedHead, records) as u64).unwrap();
+    for (n, expected) in [(7, 7), (2, 9), (u32::MAX, 10)] {
+        collector.grant_records(n, 10);
+        assert_eq!(left(), expected);
+    }
 }

@@ -25,6 +25,7 @@ use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::placed::{Placed, has_filter, skips_red_zone, target_flags};
 use crate::region::{Block, ENTRY_CELL, GATE, Region, TRAMPOLINE_MAX};
+use crate::register::{Registered, register};
 use crate::request::{AttachPlan, ModulePlan, Stops};
 use crate::threads::Pool;
 use crate::tracer::transaction;
@@ -55,6 +56,7 @@ pub struct Attachment {
     filtered: bool,
     /// Dropped before the mapping that its word lies in.
     keeper: Option<Keeper>,
+    _registered: Registered,
     _mapping: MmapRaw,
     hash_before: String,
     stops: Stops,
@@ -155,6 +157,8 @@ impl Attachment {
             let _ = transaction(|| detach(&everything, &mut Stops::default()));
             failure
         };
+        // Before any gate opens, so that from then on it can be switched off.
+        let registered = register(pid, loaded.base + region.shared).map_err(undo)?;
         let mapped = map_shared(&loaded.shared, &layout).map_err(|e| undo(shared_failure(&e)))?;
         let (mapping, view, keeper) = mapped;
         let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
@@ -183,6 +187,7 @@ impl Attachment {
             same_namespace: plan.process.pid_inside == pid,
             filtered,
             keeper: Some(keeper),
+            _registered: registered,
             _mapping: mapping,
             hash_before,
             stops,

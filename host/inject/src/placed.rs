@@ -39,6 +39,7 @@ impl Placed {
             reserved: 0,
             flags: if skips_red_zone(p) { site_flags::RED_ZONE_SKIPPED } else { 0 }
                 | if plan.probe.floats { site_flags::FLOATS } else { 0 }
+                | if plan.probe.sample > 1 { site_flags::SAMPLED } else { 0 }
                 | match p.span {
                     Span::None => 0,
                     Span::Entry => site_flags::ENTRY,
@@ -108,6 +109,8 @@ impl Placed {
             trap_limit: plan.probe.trap_limit,
             strings,
             strings_len: self.strings.len() as u64,
+            record_batch: plan.probe.record_batch,
+            sample: plan.probe.sample,
         };
         let control = Control {
             magic: MAGIC,

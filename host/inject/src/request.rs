@@ -84,6 +84,10 @@ pub struct ProbePlan {
     pub memory_max: u64,
     /// Traps until quarantine.
     pub trap_limit: u32,
+    /// Records that a context takes from the rate limit at once; zero: there is no limit.
+    pub record_batch: u32,
+    /// Of so many hits one runs; one or less: all.
+    pub sample: u32,
     /// The probe contains floating-point instructions.
     pub floats: bool,
 }

@@ -7,7 +7,7 @@ use trocar_abi::map::MapSpec;
 use trocar_collect::{Collector, Decoded, NamedRow, decode, named_rows};
 use trocar_compile::{CompileError, precompile};
 use trocar_package::{Manifest, ParamValue};
-use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome, START_FUEL};
+use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome, Rate, START_FUEL};
 use wasmtime::{Config, Engine, Linker};
 
 use crate::code;
@@ -113,6 +113,7 @@ impl Rehearsal {
             params: Box::leak(params.into_boxed_slice()),
             strings: Box::leak(strings.into_boxed_slice()),
             go_arguments: false,
+            rate: Rate::unlimited(),
         };
         let replay: &'static Replay = Box::leak(Box::default());
         let memory_max = usize::try_from(probe.memory_bytes).unwrap_or(usize::MAX);

@@ -19,6 +19,9 @@ fn main() {
         fuel: None,
         memory: None,
         ttl: None,
+        rate: None,
+        max_core: None,
+        sample: 1,
         strict: false,
     };
     let began = Instant::now();

@@ -4,9 +4,11 @@
 //! [`Prepared`] (verified, resolved, planned; nothing in the target is touched) → [`Session`] (live) → its receipt.
 //! What a session has to say, it says as [`reply::Reply`]; it does not know who listens.
 
+mod budget;
 mod live;
 mod modules;
 mod name;
+mod off;
 mod prepare;
 mod reap;
 pub mod reply;
@@ -15,6 +17,7 @@ mod sites;
 
 pub use live::{Session, Turn};
 pub use modules::{Loaded, planner_image};
+pub use off::off;
 pub use prepare::{Prepared, not_compiled};
 pub use reap::reap;
 pub use request::{Request, RequestedPoint};

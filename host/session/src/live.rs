@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use trocar_abi::shared::ProbeState;
+use trocar_abi::shared::{HIT_FUEL, ProbeState, SPAN_FUEL};
 use trocar_collect::{Collector, Decoded, NamedRow, SiteTotals, decode, named_rows};
 use trocar_inject::{Attachment, Span};
 use trocar_package::{FieldValue, Manifest};
 use trocar_target::{Failure, FailureKind, Process};
 
+use crate::budget::{CoreBudget, Verdict};
 use crate::name::session_name;
 use crate::prepare::{Prepared, unless_it_ended};
 use crate::reply::{
@@ -40,8 +41,16 @@ pub struct Session {
     attached: Attached,
     state: &'static str,
     why: String,
+    /// Nothing more will come.
+    over: bool,
+    began: Instant,
     expires: Instant,
     tended: Instant,
+    /// When records were granted last.
+    granted: Instant,
+    budget: Option<CoreBudget>,
+    /// For each site, what a hit costs besides its handler, in fuel, and whether it is one that `--hits` counts.
+    prices: Vec<(u64, bool)>,
     reported: (Instant, Vec<u64>),
     corrupt: Vec<String>,
     /// The functions of `return:` points.
@@ -69,6 +78,12 @@ impl Session {
         let (pid, manifest) = (plan.process.pid, prepared.verified.manifest);
         let times_calls = prepared.planned.sites.iter().any(|s| s.span == Span::Entry);
         let functions = prepared.planned.functions;
+        let price = |span: Span| match span {
+            Span::None => (HIT_FUEL, true),
+            Span::Entry => (HIT_FUEL + SPAN_FUEL, false),
+            Span::Exit => (HIT_FUEL + SPAN_FUEL, true),
+        };
+        let prices = prepared.planned.sites.iter().map(|s| price(s.span)).collect();
         let sites: Vec<Site> = prepared.planned.sites.into_iter().map(|s| s.site).collect();
         let attached = Attached {
             v: 1,
@@ -83,7 +98,15 @@ impl Session {
             sites,
         };
         let now = Instant::now();
+        if let Some(rate) = prepared.limits.records_per_second {
+            collector.grant_records(rate, rate);
+        }
+        let share = prepared.limits.max_core_percent.map(|percent| percent / 100.0);
         Ok(Self {
+            began: now,
+            granted: now,
+            budget: share.map(|share| CoreBudget::new(share, Duration::ZERO)),
+            prices,
             pid,
             id: attached.session.clone(),
             probe: manifest.name.clone(),
@@ -95,6 +118,7 @@ impl Session {
             attached,
             state: "armed",
             why: String::new(),
+            over: false,
             tended: now,
             corrupt: Vec::new(),
             functions,
@@ -132,10 +156,12 @@ impl Session {
         self.state
     }
 
-    /// Hits so far, over all sites.
+    /// Hits that were executed so far, over all sites; where calls are timed, at their exits.
     #[must_use]
-    pub fn hits(&self) -> u64 {
-        self.collector.totals().iter().fold(0, |n, t| n.saturating_add(t.hits))
+    pub fn executed(&self) -> u64 {
+        let totals = self.collector.totals();
+        let counted = totals.iter().zip(&self.prices).filter(|(_, (_, counts))| *counts);
+        counted.fold(0, |n, (t, _)| n.saturating_add(t.executed))
     }
 
     /// Reads what the probe wrote, and keeps house. To be called some tens of times a second.
@@ -144,6 +170,7 @@ impl Session {
     /// A failure of ours; that the target ended is no failure.
     pub fn poll(&mut self, say: &mut dyn FnMut(Reply)) -> Result<Turn, Failure> {
         self.drain(say);
+        self.grant();
         if !self.attachment.is_there() {
             say(Reply::Exited(Exited { pid: self.pid, session: self.id.clone(), how: self.how_it_ended() }));
             return Ok(Turn::Ended);
@@ -157,21 +184,71 @@ impl Session {
                 Err(failure) if failure.kind == FailureKind::NothingPatched => {}
                 other => other?,
             }
+            self.bill(say);
         }
-        if self.state == "armed" {
-            self.look_at_state(say)?;
+        if self.over {
+            return Ok(Turn::Over);
         }
-        Ok(if self.state == "armed" { Turn::Live } else { Turn::Over })
+        self.look_at_state(say)?;
+        Ok(if self.over { Turn::Over } else { Turn::Live })
+    }
+
+    /// Lets the probe write the records that it may write in the time since the last turn.
+    fn grant(&mut self) {
+        let Some(rate) = self.attached.limits.records_per_second else { return };
+        let rate64 = u64::from(rate);
+        let elapsed = u64::try_from(self.granted.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let records = (elapsed / 1000).saturating_mul(rate64) / 1_000_000;
+        // The part of a record that is left stays for the next turn.
+        self.granted += Duration::from_micros(records.saturating_mul(1_000_000) / rate64.max(1));
+        self.collector.grant_records(u32::try_from(records).unwrap_or(u32::MAX), rate);
+    }
+
+    /// Bills the probe for its share of a core; suspends it, or lets it go on.
+    fn bill(&mut self, say: &mut dyn FnMut(Reply)) {
+        let Some(budget) = &mut self.budget else { return };
+        let totals = self.collector.totals();
+        let ways = totals.iter().zip(&self.prices);
+        let fuel = ways.fold(self.collector.fuel(), |sum, (site, (price, _))| {
+            sum.saturating_add(site.hits.saturating_mul(*price))
+        });
+        let verdict = budget.bill(fuel, self.collector.unit_ns(), self.began.elapsed());
+        let limit = budget.limit() * 100.0;
+        match verdict {
+            Verdict::Suspend { share, during } if self.collector.suspend() => {
+                let (share, ms) = (share * 100.0, during.as_millis());
+                let why = format!(
+                    "used {share:.1} % of a core for {ms} ms, limit {limit} % of a second; goes on in the next one"
+                );
+                self.change("suspended", why, say);
+            }
+            Verdict::Resume if self.collector.resume() => {
+                self.change("armed", format!("has {limit} % of a core for another second"), say);
+            }
+            Verdict::Suspend { .. } | Verdict::Resume | Verdict::Go => {}
+        }
+    }
+
+    fn change(&mut self, state: &'static str, why: String, say: &mut dyn FnMut(Reply)) {
+        self.state = state;
+        self.why = why;
+        say(Reply::State(StateChange {
+            pid: self.pid,
+            session: self.id.clone(),
+            probe: self.probe.clone(),
+            state: state.into(),
+            why: self.why.clone(),
+        }));
     }
 
     fn look_at_state(&mut self, say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
         let status = self.collector.status();
         let (state, why) = match status.state {
-            ProbeState::Armed if Instant::now() >= self.expires => {
+            ProbeState::Armed | ProbeState::Suspended if Instant::now() >= self.expires => {
                 ("expired", "its time to live is over".to_owned())
             }
-            ProbeState::Armed => return Ok(()),
-            ProbeState::Suspended => ("suspended", "suspended by the host".to_owned()),
+            ProbeState::Armed | ProbeState::Suspended => return Ok(()),
+            ProbeState::Off => ("suspended", "switched off, with all others: trocar off".to_owned()),
             ProbeState::Quarantined => {
                 let site = usize::try_from(status.trap_site).ok().and_then(|i| self.attached.sites.get(i));
                 let place = site.map_or_else(String::new, |s| format!(" at {}", s.point));
@@ -183,20 +260,13 @@ impl Session {
                 ("quarantined", "the agent disarmed itself: a bug of ours, please report it".to_owned())
             }
         };
-        self.state = state;
-        self.why = why;
+        self.over = true;
         // The agent closes the gates itself when it quarantines; this also covers the other states.
         match self.attachment.close_gates() {
             Err(failure) if failure.kind != FailureKind::NoProcess => return Err(failure),
             _ => {}
         }
-        say(Reply::State(StateChange {
-            pid: self.pid,
-            session: self.id.clone(),
-            probe: self.probe.clone(),
-            state: state.into(),
-            why: self.why.clone(),
-        }));
+        self.change(state, why, say);
         Ok(())
     }
 

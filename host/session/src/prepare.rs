@@ -139,6 +139,8 @@ impl Prepared {
                 fuel: self.limits.fuel,
                 memory_max,
                 trap_limit: self.limits.traps,
+                record_batch: self.limits.records_per_second.map_or(0, record_batch),
+                sample: self.limits.sample,
                 floats: self.verified.uses_floats,
             },
             go: self.loaded.is_go(),
@@ -242,7 +244,15 @@ fn limits(request: &Request, verified: &Verified) -> Limits {
         memory_bytes: verified.memory_limit,
         traps: default.traps,
         ttl_ns: request.ttl.map_or(default.ttl_ns, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)),
+        records_per_second: request.rate,
+        max_core_percent: request.max_core.map(|share| share * 100.0),
+        sample: request.sample.max(1),
     }
+}
+
+/// Records that a thread takes from the limit at once: few, so that what idle threads keep of them is little beside it.
+fn record_batch(rate: u32) -> u32 {
+    (rate / 1000).clamp(1, 16)
 }
 
 /// Parameters as the agent takes them: integers, or offset and length of a string.

@@ -50,7 +50,7 @@ pub struct Attached {
 }
 
 /// Limits of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// Fuel for each hit, in wasmtime's units.
     pub fuel: u64,
@@ -60,13 +60,39 @@ pub struct Limits {
     pub traps: u32,
     /// Time to live.
     pub ttl_ns: u64,
+    /// Records a second, each KiB of one counted as one; none: no limit.
+    pub records_per_second: Option<u32>,
+    /// Per cent of a core; none: no limit.
+    pub max_core_percent: Option<f64>,
+    /// Of so many hits one runs.
+    pub sample: u32,
 }
 
 impl Default for Limits {
-    /// The defaults of the probe ABI: 10 000 fuel (about 6 µs), 1 MiB + 64 KiB, three traps, one hour.
+    /// The defaults of the probe ABI: 10 000 fuel (about 6 µs), 1 MiB + 64 KiB, three traps, one hour, 10 000 records a
+    /// second, 5 % of a core.
     fn default() -> Self {
-        Self { fuel: 10_000, memory_bytes: (1 << 20) + (64 << 10), traps: 3, ttl_ns: 3_600_000_000_000 }
+        Self {
+            fuel: 10_000,
+            memory_bytes: (1 << 20) + (64 << 10),
+            traps: 3,
+            ttl_ns: 3_600_000_000_000,
+            records_per_second: Some(10_000),
+            max_core_percent: Some(5.0),
+            sample: 1,
+        }
     }
+}
+
+/// A session that was switched off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Off {
+    /// The target.
+    pub pid: i32,
+    /// Gates that were closed, one for each module with sites.
+    pub gates: usize,
+    /// Nanoseconds from the first look at the target's memory to the last gate.
+    pub off_ns: u64,
 }
 
 /// A site that was patched, or would be.

@@ -21,6 +21,12 @@ pub struct Request {
     pub memory: Option<u64>,
     /// Time to live, instead of an hour.
     pub ttl: Option<Duration>,
+    /// Records a second; `None`: as many as fit into the rings.
+    pub rate: Option<u32>,
+    /// Share of a core, 1 is all of one; `None`: no limit.
+    pub max_core: Option<f64>,
+    /// Of so many hits of a thread at a site one runs; 1: all.
+    pub sample: u32,
     /// A site that is refused fails the whole request.
     pub strict: bool,
 }

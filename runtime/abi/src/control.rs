@@ -139,6 +139,10 @@ pub struct Probe {
     pub strings: u64,
     /// Length of those bytes.
     pub strings_len: u64,
+    /// Records that a context takes from [`crate::shared::SharedHead::records`] at once; zero: records have no limit.
+    pub record_batch: u32,
+    /// At sites with [`site_flags::SAMPLED`] one hit in so many runs.
+    pub sample: u32,
 }
 
 /// A site as the agent needs it.
@@ -189,8 +193,10 @@ pub mod site_flags {
     pub const ENTRY: u32 = 1 << 2;
     /// A call of the function ends here: the stack pointer is at its return address.
     pub const EXIT: u32 = 1 << 3;
+    /// Of the hits here only one in [`super::Probe::sample`] runs.
+    pub const SAMPLED: u32 = 1 << 4;
 }
 
 const _: () = assert!(size_of::<Site>() == 24);
-const _: () = assert!(size_of::<Probe>() == 96);
-const _: () = assert!(size_of::<Control>() == 72 + 96 + 40 + 16 + 24 + 40 + 8 + MESSAGE_BYTES);
+const _: () = assert!(size_of::<Probe>() == 104);
+const _: () = assert!(size_of::<Control>() == 72 + 104 + 40 + 16 + 24 + 40 + 8 + MESSAGE_BYTES);

@@ -29,6 +29,8 @@ pub enum ProbeState {
     Quarantined = 2,
     /// The agent panicked: a bug of ours. It has disarmed itself.
     Disarmed = 3,
+    /// Its user switched it off, with everything else of theirs.
+    Off = 4,
 }
 
 impl ProbeState {
@@ -39,6 +41,7 @@ impl ProbeState {
             0 => Self::Armed,
             1 => Self::Suspended,
             2 => Self::Quarantined,
+            4 => Self::Off,
             _ => Self::Disarmed,
         }
     }
@@ -140,7 +143,34 @@ pub struct SharedHead {
     pub abandoned: u64,
     /// Address of the control block in the target, for who finds the session without its host.
     pub control: u64,
+    /// Pads to the next cache line: every hit reads the one before.
+    pub pad: u64,
+    /// Records that may still be written, a signed number: the host adds some with time, and contexts take them in
+    /// batches. See [`record_tokens`].
+    pub records: u64,
+    /// Pads to a whole cache line.
+    pub pad2: [u64; 7],
 }
+const _: () = assert!(size_of::<SharedHead>() == 128);
+const _: () = assert!(core::mem::offset_of!(SharedHead, records) == 64);
+
+/// Bytes of payload that count as one record for the rate limit, so that it limits bytes too.
+pub const RECORD_BYTES: u32 = 1024;
+
+/// What a record of so many bytes takes of the rate limit.
+#[must_use]
+pub const fn record_tokens(bytes: u32) -> u32 {
+    if bytes == 0 { 1 } else { bytes.div_ceil(RECORD_BYTES) }
+}
+
+/// Fuel that stands for what a hit costs before and after its handler (about 15 ns; `runtime/agent/SPEED.md`), for the share
+/// of a core.
+pub const HIT_FUEL: u64 = 25;
+/// The same for noting, or taking, the time of a call (a look at the time-stamp counter and at the table of calls).
+pub const SPAN_FUEL: u64 = 40;
+
+/// What [`ContextShared::unit_ticks`] is multiplied by.
+pub const UNIT_SCALE: u64 = 1024;
 
 /// Bit that the kernel sets in a robust futex word when its owner dies (`linux/futex.h`).
 pub const OWNER_DIED: u32 = 0x4000_0000;
@@ -181,8 +211,13 @@ pub struct ContextShared {
     pub tid: u32,
     /// Keeps the layout free of holes.
     pub reserved: u32,
+    /// Fuel that handlers have used here.
+    pub fuel: u64,
+    /// Ticks of the time-stamp counter that a unit of fuel took in the cheapest hit that was timed, times
+    /// [`UNIT_SCALE`], [`HIT_FUEL`] included; zero if none was.
+    pub unit_ticks: u64,
     /// Pads to the next cache line.
-    pub pad: [u64; 4],
+    pub pad: [u64; 2],
     /// Bytes ever read from the ring; written by the host.
     pub tail: u64,
     /// Pads to a whole cache line.

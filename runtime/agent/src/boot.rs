@@ -6,16 +6,17 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
 use trocar_abi::control::{Control, MAGIC, Op, Probe, context_stride, flags, site_flags};
 use trocar_abi::hit::{ContextHead, RED_ZONE, ThreadSlot};
 use trocar_abi::map::MapSpec;
-use trocar_abi::shared::{ContextShared, TAIL_OFFSET};
+use trocar_abi::shared::{ContextShared, SharedHead, TAIL_OFFSET};
 use trocar_abi::{PAGE, round_up};
 use trocar_ring::Producer;
-use trocar_sandbox::{Env, Instance, Loaded, Maps, START_FUEL, configure};
+use trocar_sandbox::{Env, Instance, Loaded, Maps, Rate, START_FUEL, configure};
 use wasmtime::{Config, CustomCodeMemory, Engine, Module};
 
 use crate::context::Context;
@@ -178,6 +179,8 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
     agent.clock_gettime = block.clock_gettime;
     agent.trap_limit = block.probe.trap_limit;
     agent.nanoseconds_per_tick = block.nanoseconds_per_tick;
+    agent.fuel = block.probe.fuel;
+    agent.sample = u64::from(block.probe.sample.max(1));
     if sites.iter().any(|s| s.flags & site_flags::ENTRY != 0) {
         let spans: Vec<Span> = core::iter::repeat_with(Span::default).take(SPANS).collect();
         agent.spans = Box::leak(spans.into_boxed_slice());
@@ -258,7 +261,14 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let params = unsafe { placed(block.probe.params, block.probe.param_count as usize) };
     // SAFETY: as above.
     let strings = unsafe { placed(block.probe.strings, block.probe.strings_len as usize) };
-    let env = Env { maps, ring, params, strings, go_arguments: block.flags & flags::GO_ARGUMENTS != 0 };
+    let records = at(offset_of!(SharedHead, records) as u64).cast();
+    let rate = match block.probe.record_batch {
+        0 => Rate::unlimited(),
+        // SAFETY: a word of the shared head, which stays mapped; contexts and the host access it atomically.
+        batch => unsafe { Rate::new(records, batch) },
+    };
+    let go_arguments = block.flags & flags::GO_ARGUMENTS != 0;
+    let env = Env { maps, ring, params, strings, go_arguments, rate };
 
     let head = ContextHead { index, spare_top, stale: 1, ..ContextHead::default() };
     let empty = Context {

@@ -11,7 +11,9 @@ use core::sync::atomic::Ordering;
 use trocar_abi::control::{NO_HANDLER, Site, flags, site_flags};
 use trocar_abi::hit::{ContextHead, HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
 use trocar_abi::loss::Loss;
-use trocar_abi::shared::{OWNER_DIED, ProbeState, SharedHead, SiteStats, TIMED_EVERY, TrapCode};
+use trocar_abi::shared::{
+    HIT_FUEL, OWNER_DIED, ProbeState, SharedHead, SiteStats, TIMED_EVERY, TrapCode, UNIT_SCALE,
+};
 use trocar_sandbox::{Hit, Instance, Outcome};
 
 use crate::context::{Context, claim, find, identify, is_on_alternate};
@@ -52,7 +54,8 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
         return lose_slowly(site, Loss::HostGone);
     }
     if agent.head_word(offset_of!(SharedHead, state)).load(Ordering::Relaxed) != ProbeState::Armed as u32 {
-        return lose_slowly(site, Loss::Suspended);
+        forget(frame, facts);
+        return suspended(site);
     }
     let tp = thread_pointer();
     let Some(context) = find(tp).or_else(|| claim(tp, stack_pointer(frame.as_ptr(), facts.flags))) else {
@@ -90,6 +93,28 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
     }
     // SAFETY: as above.
     unsafe { enter_elsewhere(ctx, site, on_alternate) }
+}
+
+/// A hit that comes while the probe is suspended or done with. Suspended is what a probe on a busy function may be for
+/// long, so it is counted where this thread alone counts.
+#[cold]
+fn suspended(site: usize) -> Entered {
+    let Some(context) = find(thread_pointer()) else { return lose_slowly(site, Loss::Suspended) };
+    // SAFETY: `find` gives contexts of the agent.
+    if unsafe { Context::inside(context) }.swap(1, Ordering::Acquire) != 0 {
+        return lose_slowly(site, Loss::Suspended);
+    }
+    // SAFETY: INVARIANT (inside): we have just entered it.
+    let all = unsafe { (*context).stats };
+    // SAFETY: this context's counters: one for each site, and the caller has found the facts of this one.
+    let stats = unsafe { all.add(site) };
+    // SAFETY: as above; INVARIANT (inside): nobody else writes them.
+    let stats = unsafe { &mut *stats };
+    stats.hits += 1;
+    lose(stats, Loss::Suspended);
+    // SAFETY: we are inside, and leave.
+    unsafe { Context::inside(context) }.store(0, Ordering::Release);
+    OVER
 }
 
 /// The thread's own stack, which the host may be writing, a word at a time: first the end, as zero, then the start, then the
@@ -216,7 +241,8 @@ unsafe fn serve(context: *mut Context, site: usize, facts: &Site, stays: bool) -
             return false;
         }
     }
-    if stays || facts.flags & site_flags::FLOATS != 0 || stats.hits % TIMED_EVERY == 0 {
+    if stays || facts.flags & (site_flags::FLOATS | site_flags::SAMPLED) != 0 || stats.hits % TIMED_EVERY == 0
+    {
         // SAFETY: as here.
         return unsafe { serve_seldom(context, site, facts, stays) };
     }
@@ -226,9 +252,42 @@ unsafe fn serve(context: *mut Context, site: usize, facts: &Site, stays: bool) -
         Some(instance) => unsafe { instance.hit_parked(facts.handler, hit) },
         None => Some(Outcome::Trapped(TrapCode::Other)),
     };
+    if outcome.is_some() {
+        // SAFETY: as here.
+        unsafe { charge(context, outcome) };
+    }
     // SAFETY: as here.
     unsafe { account(context, outcome) };
     outcome.is_none()
+}
+
+/// Charges the fuel of the hit that is inside, for the share of a core; a trapped one is charged all that it was given.
+/// Answers what was charged.
+///
+/// # Safety
+/// As [`serve`].
+#[inline(always)]
+unsafe fn charge(context: *mut Context, outcome: Option<Outcome>) -> u64 {
+    // SAFETY: INVARIANT (inside).
+    let instance = unsafe { (*context).instance.as_ref() };
+    let fuel = match (outcome, instance) {
+        (Some(Outcome::Trapped(_)), _) | (None, _) | (_, None) => agent().fuel,
+        (Some(_), Some(instance)) => instance.fuel_used(),
+    };
+    // SAFETY: as above.
+    unsafe { add_fuel(context, fuel) };
+    fuel
+}
+
+/// # Safety
+/// As [`serve`].
+#[inline(always)]
+unsafe fn add_fuel(context: *mut Context, fuel: u64) {
+    // SAFETY: INVARIANT (inside).
+    let shared = unsafe { (*context).shared };
+    // SAFETY: this context's block in the shared memory, which only who is inside writes.
+    let sum = unsafe { &mut (*shared).fuel };
+    *sum = sum.wrapping_add(fuel);
 }
 
 /// A call of the function ends here, or begins; at a place that is both (a function of a single jump) first the one, then
@@ -257,6 +316,16 @@ fn span(ctx: &mut Context, return_address_at: u64, facts: &Site) {
 unsafe fn serve_seldom(context: *mut Context, site: usize, facts: &Site, stays: bool) -> bool {
     // SAFETY: INVARIANT (inside).
     let ctx = unsafe { &mut *context };
+    if facts.flags & site_flags::SAMPLED != 0 {
+        // SAFETY: as in `serve`.
+        let stats = unsafe { ctx.stats.add(site) };
+        // SAFETY: as in `serve`.
+        let stats = unsafe { &mut *stats };
+        if stats.hits % agent().sample != 0 {
+            lose(stats, Loss::SampledOut);
+            return false;
+        }
+    }
     let hit = hit(ctx.recover, ctx.head.tid, site, facts);
     let go = |instance: &mut Instance| {
         if stays {
@@ -273,13 +342,23 @@ unsafe fn serve_seldom(context: *mut Context, site: usize, facts: &Site, stays: 
         None => Some(Outcome::Trapped(TrapCode::Other)),
     };
     let spent = ticks().wrapping_sub(started);
+    // SAFETY: as here. What traps in the parked activation is charged when it is settled.
+    let fuel = if outcome.is_some() { unsafe { charge(context, outcome) } } else { 0 };
     // SAFETY: as here.
     unsafe { account(context, outcome) };
+    // SAFETY: INVARIANT (inside).
+    let ctx = unsafe { &mut *context };
     // SAFETY: as in `serve`.
     let stats = unsafe { ctx.stats.add(site) };
     // SAFETY: as in `serve`.
     let stats = unsafe { &mut *stats };
-    if stats.hits % TIMED_EVERY == 0 {
+    if stats.hits % TIMED_EVERY == 0 || facts.flags & site_flags::SAMPLED != 0 {
+        if matches!(outcome, Some(Outcome::Executed | Outcome::ConditionFalse)) {
+            // SAFETY: this context's block in the shared memory, which only who is inside writes.
+            let least = unsafe { &mut (*ctx.shared).unit_ticks };
+            let unit = (spent.saturating_mul(UNIT_SCALE) / fuel.saturating_add(HIT_FUEL)).max(1);
+            *least = if *least == 0 { unit } else { unit.min(*least) };
+        }
         let least = match stats.timed >> 32 {
             0 => u64::from(u32::MAX),
             n => n,
@@ -334,6 +413,7 @@ fn lost(stats: &mut SiteStats, outcome: Outcome, site: u32, tid: u32) {
     match outcome {
         Outcome::Executed | Outcome::ConditionFalse => {}
         Outcome::RingFull => lose(stats, Loss::RingFull),
+        Outcome::RateLimited => lose(stats, Loss::RateLimited),
         Outcome::Trapped(code) => trapped(stats, code, site, tid),
     }
 }
@@ -368,6 +448,8 @@ pub(crate) unsafe extern "C" fn after_trap(context: *mut c_void, code: TrapCode)
     let stats = unsafe { (*context).stats };
     // SAFETY: this context's counters, as in `serve`.
     let stats = unsafe { stats.add(site as usize) };
+    // SAFETY: as above.
+    unsafe { add_fuel(context, agent().fuel) };
     // SAFETY: as above; `serve` has ended.
     trapped(unsafe { &mut *stats }, code, site, tid);
 }

@@ -29,6 +29,10 @@ pub(crate) struct Agent {
     /// Empty unless some site begins a call.
     pub(crate) spans: &'static [Span],
     pub(crate) nanoseconds_per_tick: u64,
+    /// Fuel of a hit.
+    pub(crate) fuel: u64,
+    /// At sampled sites one hit in so many runs.
+    pub(crate) sample: u64,
 }
 
 /// A cell for [`Agent`].
@@ -54,6 +58,8 @@ static AGENT: AgentCell = AgentCell(UnsafeCell::new(Agent {
     loaded: None,
     spans: &[],
     nanoseconds_per_tick: 0,
+    fuel: 0,
+    sample: 1,
 }));
 
 /// Contexts that exist and may be claimed; grows when the host refills the pool.

@@ -290,3 +290,25 @@ fn a_view_copies_any_range() {
         }
     }
 }
+
+#[test]
+fn words_are_exchanged_and_added_to_within_bounds() {
+    let memory = Memory::new(64, 0);
+    let (view, len) = (memory.view, memory.view.len() as u64);
+    assert_eq!([view.exchange_u32(4, 0, 7), view.exchange_u32(4, 0, 8)], [Some(true), Some(false)]);
+    assert_eq!(
+        (view.load_u32(4), view.exchange_u32(len, 0, 1), view.exchange_u32(2, 0, 1)),
+        (Some(7), None, None)
+    );
+    let sum = || view.load_u64(8).unwrap().cast_signed();
+    for (n, expected) in [(5, 5), (4, 9), (4, 10), (i64::MAX, 10)] {
+        view.add_up_to(8, n, 10).unwrap();
+        assert_eq!(sum(), expected);
+    }
+    view.store_u64(8, i64::MAX.cast_unsigned()).unwrap();
+    view.add_up_to(8, 1, 10).unwrap();
+    assert_eq!(sum(), 10, "whatever the other side wrote");
+    view.store_u64(8, i64::MIN.cast_unsigned()).unwrap();
+    view.add_up_to(8, 3, 10).unwrap();
+    assert_eq!((sum(), view.add_up_to(9, 1, 1)), (i64::MIN + 3, None));
+}

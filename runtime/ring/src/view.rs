@@ -90,6 +90,28 @@ impl SharedView {
         Some(())
     }
 
+    /// Changes the half word at `offset` if it is `from`; whether it was.
+    #[must_use]
+    pub fn exchange_u32(&self, offset: u64, from: u32, to: u32) -> Option<bool> {
+        Some(self.half(offset)?.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+    }
+
+    /// Adds to the signed word at `offset`, up to `most`. The other side takes from it meanwhile, with additions of its
+    /// own; one that never leaves it alone has nothing added.
+    #[must_use]
+    pub fn add_up_to(&self, offset: u64, n: i64, most: i64) -> Option<()> {
+        const TRIES: usize = 64;
+        let word = self.word(offset)?;
+        for _ in 0..TRIES {
+            let now = word.load(Ordering::Relaxed);
+            let next = now.cast_signed().saturating_add(n).min(most).cast_unsigned();
+            if word.compare_exchange_weak(now, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
+        Some(())
+    }
+
     /// Copies the bytes at `offset` into `out`. They may be torn if the other side writes meanwhile; look at
     /// them only in `out`, never twice in the shared memory.
     #[must_use]

@@ -29,11 +29,18 @@ impl Fuel {
         unsafe { self.0.write(-left) };
     }
 
+    /// How much is left; less than nothing after straight code that used more.
+    #[inline]
+    pub(crate) fn left(self) -> i64 {
+        // SAFETY: as in `set`.
+        unsafe { self.0.read() }.saturating_neg()
+    }
+
     /// Takes `price` away. False if there is not so much: then nothing is left.
     #[inline]
     pub(crate) fn charge(self, price: u64) -> bool {
-        // SAFETY: as in `set`; compiled code writes its count there before it calls.
-        let left = unsafe { self.0.read() }.saturating_neg();
+        // Compiled code writes its count there before it calls.
+        let left = self.left();
         let rest =
             i64::try_from(price).ok().and_then(|price| left.checked_sub(price)).filter(|&rest| rest >= 0);
         self.set(rest.unwrap_or(0));

@@ -5,12 +5,13 @@
 
 use core::fmt;
 use trocar_abi::import::errno::EFAULT;
-use trocar_abi::import::{IMPORTS, MODULE};
+use trocar_abi::import::{Import, MODULE, SYSTEM_CALL, known};
 use trocar_abi::record::{PAYLOAD_MAX, RecordHead, RecordKind};
+use trocar_abi::shared::record_tokens;
 use wasmtime::{AsContext, Caller, Linker, Result, Trap};
 
 use crate::direct::memory_and_state;
-use crate::instance::State;
+use crate::instance::{Dropped, State};
 
 /// A host call was given what no correct probe gives: a range outside memory, a wrong map, a record too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,34 +29,6 @@ type Probe<'a> = Caller<'a, State>;
 
 /// Longest string that one `read_str` copies: it touches two pages at most, so it makes two system calls at most.
 const STRING_MAX: usize = 4096;
-
-/// Fuel that a host call costs besides the call itself; found when this is compiled.
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which reports an index out of range")]
-const fn price(name: &str) -> u64 {
-    let mut row = 0;
-    while row < IMPORTS.len() {
-        if same(IMPORTS[row].name.as_bytes(), name.as_bytes()) {
-            return IMPORTS[row].fuel;
-        }
-        row += 1;
-    }
-    panic!("no such host call")
-}
-
-#[expect(clippy::indexing_slicing, reason = "as above")]
-const fn same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    let mut i = 0;
-    while i < a.len() {
-        if a[i] != b[i] {
-            return false;
-        }
-        i += 1;
-    }
-    true
-}
 
 /// Links every host call.
 ///
@@ -81,11 +54,20 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
         })?
         .func_wrap(MODULE, "site", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.site()) })?
         .func_wrap(MODULE, "tid", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.tid()) })?
-        .func_wrap(MODULE, "function", |c: Probe<'_>| -> u32 { c.data().target.function() })?
-        .func_wrap(MODULE, "span_ns", |c: Probe<'_>| -> i64 { c.data().target.span_ns() })?
-        .func_wrap(MODULE, "cpu", |c: Probe<'_>| -> u32 { c.data().target.cpu() })?
+        .func_wrap(MODULE, "function", |mut c: Probe<'_>| -> Result<u32> {
+            charge(&mut c, const { known("function") }, 0)?;
+            Ok(c.data().target.function())
+        })?
+        .func_wrap(MODULE, "span_ns", |mut c: Probe<'_>| -> Result<i64> {
+            charge(&mut c, const { known("span_ns") }, 0)?;
+            Ok(c.data().target.span_ns())
+        })?
+        .func_wrap(MODULE, "cpu", |mut c: Probe<'_>| -> Result<u32> {
+            charge(&mut c, const { known("cpu") }, 0)?;
+            Ok(c.data().target.cpu())
+        })?
         .func_wrap(MODULE, "time_ns", |mut c: Probe<'_>| -> Result<u64> {
-            charge(&mut c, const { price("time_ns") }, 0)?;
+            charge(&mut c, const { known("time_ns") }, 0)?;
             Ok(c.data().target.time_ns())
         })?
         .func_wrap(MODULE, "param", |c: Probe<'_>, n: u32| -> u64 {
@@ -105,7 +87,7 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
             hash_update(c, map, key, len, n, true)
         })?
         .func_wrap(MODULE, "hash_get", |mut c: Probe<'_>, map: u32, key: u32, len: u32| -> Result<u64> {
-            charge(&mut c, const { price("hash_get") }, len)?;
+            charge(&mut c, const { known("hash_get") }, len)?;
             let (memory, state) = parts(&mut c)?;
             let key = range(memory, key, len)?;
             state
@@ -115,13 +97,13 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
                 .ok_or_else(|| misuse("hash_get: no such map, or the key is too long"))
         })?
         .func_wrap(MODULE, "emit", |c: Probe<'_>, schema: u32, at: u32, len: u32| {
-            record(c, const { price("emit") }, RecordKind::Event, schema, at, len)
+            record(c, const { known("emit") }, RecordKind::Event, schema, at, len)
         })?
         .func_wrap(MODULE, "log", |c: Probe<'_>, level: u32, at: u32, len: u32| {
-            record(c, const { price("log") }, RecordKind::Log, level, at, len)
+            record(c, const { known("log") }, RecordKind::Log, level, at, len)
         })?
         .func_wrap(MODULE, "read", |mut c: Probe<'_>, address: u64, to: u32, len: u32| -> Result<i32> {
-            charge(&mut c, const { price("read") }, len)?;
+            charge(&mut c, const { known("read") }, len)?;
             let (memory, state) = parts(&mut c)?;
             let to = range_mut(memory, to, len)?;
             Ok(state.target.read(address, to).err().unwrap_or(0))
@@ -135,9 +117,12 @@ fn misuse(what: &'static str) -> wasmtime::Error {
     wasmtime::Error::new(HostCallError(what))
 }
 
-/// Charges the fuel that a call's work is worth: the table's price and one unit for each eight bytes.
-fn charge(c: &mut Probe<'_>, price: u64, bytes: u32) -> Result<()> {
-    let price = price + u64::from(bytes / 8);
+/// Charges the fuel that a call's work is worth by the table.
+fn charge(c: &mut Probe<'_>, call: &Import, bytes: u32) -> Result<()> {
+    take(c, call.price(bytes))
+}
+
+fn take(c: &mut Probe<'_>, price: u64) -> Result<()> {
     match c.data().fuel {
         Some(fuel) if fuel.charge(price) => Ok(()),
         Some(_) => Err(out_of_fuel()),
@@ -179,15 +164,15 @@ fn range_mut(memory: &mut [u8], at: u32, len: u32) -> Result<&mut [u8]> {
 }
 
 fn hash_update(mut c: Probe<'_>, map: u32, key: u32, len: u32, n: u64, set: bool) -> Result<i32> {
-    charge(&mut c, const { price("hash_add") }, len)?;
+    charge(&mut c, const { known("hash_add") }, len)?;
     let (memory, state) = parts(&mut c)?;
     let key = range(memory, key, len)?;
     let answer = state.env.maps.hash_update(map, key, n, set);
     answer.ok_or_else(|| misuse("hash_add: no such map, or the key is too long"))
 }
 
-fn record(mut c: Probe<'_>, price: u64, kind: RecordKind, tag: u32, at: u32, len: u32) -> Result<()> {
-    charge(&mut c, price, len)?;
+fn record(mut c: Probe<'_>, call: &Import, kind: RecordKind, tag: u32, at: u32, len: u32) -> Result<()> {
+    charge(&mut c, call, len)?;
     if len > PAYLOAD_MAX {
         return Err(misuse("a record over 4096 bytes"));
     }
@@ -196,14 +181,16 @@ fn record(mut c: Probe<'_>, price: u64, kind: RecordKind, tag: u32, at: u32, len
     let payload = range(memory, at, len)?;
     let (site, tid) = state.hit.map_or((0, 0), |h| (h.site(), h.tid()));
     let head = RecordHead { len, kind: kind as u16, tag, site, tid };
-    if state.env.ring.push(head, payload).is_err() {
-        state.ring_full = true;
+    if !state.env.rate.take(record_tokens(len)) {
+        state.dropped = Some(Dropped::RateLimited);
+    } else if state.env.ring.push(head, payload).is_err() {
+        state.dropped = Some(Dropped::RingFull);
     }
     Ok(())
 }
 
 fn param_str(mut c: Probe<'_>, n: u32, to: u32, len: u32) -> Result<u32> {
-    charge(&mut c, const { price("param_str") }, len)?;
+    charge(&mut c, const { known("param_str") }, len)?;
     let (memory, state) = parts(&mut c)?;
     let to = range_mut(memory, to, len)?;
     let packed = state.env.params.get(n as usize).copied().unwrap_or(0);
@@ -219,16 +206,18 @@ fn param_str(mut c: Probe<'_>, n: u32, to: u32, len: u32) -> Result<u32> {
 /// A string is read a page at a time, so that one that ends at the last mapped byte is read whole.
 fn read_str(mut c: Probe<'_>, address: u64, to: u32, len: u32) -> Result<i32> {
     const PAGE: u64 = trocar_abi::PAGE;
-    charge(&mut c, const { price("read_str") }, len)?;
-    let (memory, state) = parts(&mut c)?;
-    let to = range_mut(memory, to, len)?;
-    let room = to.len().min(STRING_MAX);
-    let Some(to) = to.get_mut(..room) else { return Ok(EFAULT) };
+    charge(&mut c, const { known("read_str") }, len)?;
+    let room = (len as usize).min(STRING_MAX);
     let mut done = 0usize;
-    while done < to.len() {
+    loop {
+        if done > 0 {
+            take(&mut c, SYSTEM_CALL)?;
+        }
+        let (memory, state) = parts(&mut c)?;
+        let to = range_mut(memory, to, len)?;
         let Some(at) = address.checked_add(done as u64) else { return Ok(EFAULT) };
-        let step = usize::try_from(PAGE - at % PAGE).unwrap_or(0).min(to.len() - done);
-        let Some(part) = to.get_mut(done..done + step) else { break };
+        let step = usize::try_from(PAGE - at % PAGE).unwrap_or(0).min(room - done);
+        let Some(part) = to.get_mut(done..done + step).filter(|part| !part.is_empty()) else { break };
         if let Err(code) = state.target.read(at, part) {
             return Ok(code);
         }
@@ -236,6 +225,9 @@ fn read_str(mut c: Probe<'_>, address: u64, to: u32, len: u32) -> Result<i32> {
             return Ok(i32::try_from(done + end).unwrap_or(i32::MAX));
         }
         done += step;
+        if done == room {
+            break;
+        }
     }
     Ok(i32::try_from(done).unwrap_or(i32::MAX))
 }

@@ -17,6 +17,7 @@ use crate::host_call::HostCallError;
 use crate::limits::{Limits, OverLimit};
 use crate::maps::Maps;
 use crate::parked::{AfterTrap, Handler, Parked};
+use crate::rate::Rate;
 
 /// What the probe can reach of the target besides registers. The agent's answers are system calls on its own
 /// process; a rehearsal's answers come from a recorded hit.
@@ -49,6 +50,8 @@ pub struct Env {
     pub strings: &'static [u8],
     /// Arguments are where Go puts them.
     pub go_arguments: bool,
+    /// How many records may be written.
+    pub rate: Rate,
 }
 
 /// The hit that is running.
@@ -104,10 +107,19 @@ pub struct State {
     pub(crate) memory: Option<Memory>,
     pub(crate) linear: Linear,
     pub(crate) fuel: Option<Fuel>,
-    /// A record of the running hit found no room; false between hits.
-    pub(crate) ring_full: bool,
+    /// Why a record of the running hit was dropped; none between hits.
+    pub(crate) dropped: Option<Dropped>,
     extension: Option<Extension>,
     pub(crate) limits: Limits,
+}
+
+/// Why a record was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// The ring had no room.
+    RingFull,
+    /// The probe has had its records.
+    RateLimited,
 }
 
 /// What the host calls that a rehearsal adds to the linker keep in the store.
@@ -145,6 +157,8 @@ pub enum Outcome {
     ConditionFalse,
     /// The handler ran, but a record found no room.
     RingFull,
+    /// The handler ran, but wrote more records than it may.
+    RateLimited,
     /// The handler was stopped.
     Trapped(TrapCode),
 }
@@ -233,7 +247,7 @@ impl Instance {
             memory: None,
             linear: Linear::default(),
             fuel: None,
-            ring_full: false,
+            dropped: None,
             extension,
             limits,
         };
@@ -259,7 +273,7 @@ impl Instance {
             init.typed::<(), ()>(&store)?.call(&mut store, ())?;
         }
         // False whenever a hit begins.
-        store.data_mut().ring_full = false;
+        store.data_mut().dropped = None;
         Ok(Self { store, handlers, fuel: fuel.min(i64::MAX.cast_unsigned()), parked: None })
     }
 
@@ -306,7 +320,7 @@ impl Instance {
         let state = self.store.data_mut();
         state.hit = None;
         if !returned {
-            state.ring_full = false;
+            state.dropped = None;
             return None;
         }
         Some(ended(state, &value))
@@ -351,10 +365,19 @@ impl Instance {
         match result {
             Ok(()) => ended(state, &value),
             Err(error) => {
-                state.ring_full = false;
+                state.dropped = None;
                 Outcome::Trapped(trap_code(&error))
             }
         }
+    }
+
+    /// Fuel that the last hit used, unless it trapped.
+    #[inline]
+    #[must_use]
+    pub fn fuel_used(&self) -> u64 {
+        // Below zero after the straight code of a hit that came to its end with none left: that was used too.
+        let left = self.store.data().fuel.map_or(0, Fuel::left);
+        self.fuel.cast_signed().saturating_sub(left).cast_unsigned()
     }
 
     /// Fuel that the last hit left.
@@ -372,9 +395,11 @@ impl Instance {
 /// How a hit ended that did not trap.
 #[inline]
 fn ended(state: &mut State, value: &ValRaw) -> Outcome {
-    if state.ring_full {
-        state.ring_full = false;
-        Outcome::RingFull
+    if let Some(dropped) = state.dropped.take() {
+        match dropped {
+            Dropped::RingFull => Outcome::RingFull,
+            Dropped::RateLimited => Outcome::RateLimited,
+        }
     } else if value.get_i32() == 0 {
         Outcome::ConditionFalse
     } else {

@@ -15,9 +15,11 @@ mod instance;
 mod limits;
 mod maps;
 mod parked;
+mod rate;
 
 pub use config::{START_FUEL, WASM_STACK, configure};
 pub use host_call::{HostCallError, link};
 pub use instance::{Env, Extension, Hit, Instance, Loaded, Outcome, State, Target};
 pub use maps::Maps;
 pub use parked::AfterTrap;
+pub use rate::Rate;

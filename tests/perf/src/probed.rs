@@ -54,6 +54,9 @@ impl Probed {
             fuel: None,
             memory: None,
             ttl: None,
+            rate: None,
+            max_core: None,
+            sample: 1,
             strict: true,
         };
         let say = |failure: Failure| format!("the probe {}: {failure}", probe.name());

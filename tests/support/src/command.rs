@@ -126,15 +126,29 @@ impl Live {
         self.child.id()
     }
 
+    /// Stops it where it stands (SIGSTOP), until [`Live::go_on`].
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Live::stop`].
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
+        // It fails only if the command has ended already; then `finish` tells how.
+        let _ = kill_process(pid, signal);
+    }
+
     /// Ends it as Ctrl-C does and returns what it said.
     ///
     /// # Panics
     /// If it does not end.
     #[must_use]
     pub fn interrupt(self) -> Outcome {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
-        // It fails only if the command has ended already; then `finish` tells how.
-        let _ = kill_process(pid, Signal::INT);
+        self.signal(Signal::INT);
         self.finish()
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Arming {
     /// Fail if any site is refused
     #[arg(long)]
     strict: bool,
-    /// End after N hits (a few more may be counted)
+    /// End after N hits that were executed (a few more may be counted)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     hits: Option<u64>,
     /// End after this time, for example 10s, 500ms or 1h30m
@@ -51,6 +51,16 @@ pub(crate) struct Arming {
     /// The probe's time to live: then it is taken out and the command ends [default: 1h]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     ttl: Option<Duration>,
+    /// Most records a second, a KiB of a large one counted as one; more are dropped and counted [default: 10000/s]
+    #[arg(long, value_name = "N/s", value_parser = quantity::rate)]
+    rate: Option<u32>,
+    /// Run one hit in N of each thread at each site, and count the others
+    #[arg(long, value_name = "1/N", value_parser = quantity::sample)]
+    sample: Option<u32>,
+    /// Most that the probe may use of a core: it is suspended for the rest of a second whose part is used up [default:
+    /// 5 for `load`, no limit for `count` and `time`]
+    #[arg(long, value_name = "PERCENT", value_parser = quantity::percent)]
+    max_core: Option<f64>,
     #[command(flatten)]
     later: LaterOptions,
     /// Start this command with the probes in place.
@@ -71,6 +81,8 @@ pub(crate) struct Wanted {
     pub(crate) points: Vec<RequestedPoint>,
     /// Parameters.
     pub(crate) sets: Vec<(String, String)>,
+    /// Share of a core unless the user says another; `None`: no limit.
+    pub(crate) max_core: Option<f64>,
     /// Functions that the probe can tell apart, if that matters to it.
     pub(crate) functions_max: Option<u32>,
 }
@@ -134,6 +146,9 @@ impl Arming {
             fuel: self.fuel,
             memory: self.memory,
             ttl: self.ttl,
+            rate: self.rate.or(Limits::default().records_per_second),
+            max_core: self.max_core.or(wanted.max_core),
+            sample: self.sample.unwrap_or(1),
             strict: self.strict,
         }
     }

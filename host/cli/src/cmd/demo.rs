@@ -77,6 +77,9 @@ impl Demo {
             fuel: None,
             memory: None,
             ttl: None,
+            rate: None,
+            max_core: None,
+            sample: 1,
             strict: false,
         };
         let session = Prepared::new(&request)?.attach()?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use trocar_package::Manifest;
 use trocar_session::RequestedPoint;
+use trocar_session::reply::Limits;
 use trocar_target::Failure;
 
 use super::arming::{Arming, Wanted};
@@ -51,7 +52,8 @@ impl Load {
         let handlers = manifest.map(|m| m.handlers.into_iter().map(|h| h.name).collect::<Vec<_>>());
         let handlers = handlers.unwrap_or_else(|| vec![trocar_abi::import::DEFAULT_HANDLER.to_owned()]);
         let points = self.at.iter().map(|text| point(text, &handlers)).collect();
-        self.arming.run(&Wanted { probe, points, sets, functions_max: None }, out)
+        let max_core = Limits::default().max_core_percent.map(|percent| percent / 100.0);
+        self.arming.run(&Wanted { probe, points, sets, max_core, functions_max: None }, out)
     }
 }
 

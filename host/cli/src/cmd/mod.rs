@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 mod hostile;
 pub(crate) mod load;
 pub(crate) mod new;
+pub(crate) mod off;
 pub(crate) mod pack;
 pub(crate) mod points;
 pub(crate) mod probes;

@@ -231,6 +231,7 @@ impl Sums {
             HitOutcome::Executed => ("executed", None),
             HitOutcome::ConditionFalse => ("condition_false", None),
             HitOutcome::RingFull => ("ring_full", None),
+            HitOutcome::RateLimited => ("rate_limited", None),
             HitOutcome::Trapped(trocar_abi::shared::TrapCode::OutOfFuel) => {
                 ("out_of_fuel", Some("out of fuel"))
             }

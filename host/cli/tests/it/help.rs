@@ -6,12 +6,13 @@ use std::path::Path;
 use crate::run::run;
 
 /// Every verb of this version.
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "ps",
     "points",
     "count",
     "time",
     "load",
+    "off",
     "check",
     "new",
     "build",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trocar_cli::quantity::{duration, size};
+use trocar_cli::quantity::{duration, percent, rate, sample, size};
 
 #[test]
 fn durations_have_units_and_add_up() {
@@ -54,5 +54,21 @@ fn what_is_no_size_is_refused_with_examples() {
     for text in ["", "K", "1KB", "1 K", "-1", "1.K", "1K1K", "99999999999G", "0x10", "1.2.3K"] {
         let error = size(text).unwrap_err();
         assert!(error.contains("64K"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn rates_parts_and_shares_are_written_as_they_are_said() {
+    assert_eq!([rate("100/s"), rate(" 1/s ")], [Ok(100), Ok(1)]);
+    assert_eq!([sample("1/100"), sample("1/1")], [Ok(100), Ok(1)]);
+    assert_eq!([percent("5"), percent("2.5%"), percent("250 %")], [Ok(0.05), Ok(0.025), Ok(2.5)]);
+    for text in ["", "100", "100/m", "0/s", "-1/s", "/s", "1.5/s", "99999999999/s"] {
+        assert!(rate(text).unwrap_err().contains("100/s"), "{text}");
+    }
+    for text in ["", "10", "2/10", "1/0", "1/", "1/x", "0.1"] {
+        assert!(sample(text).unwrap_err().contains("1/100"), "{text}");
+    }
+    for text in ["", "0", "-5", "%", "x", "NaN", "inf", "1e9"] {
+        assert!(percent(text).unwrap_err().contains("5 %"), "{text}");
     }
 }

@@ -8,9 +8,6 @@ use trocar_abi::map::KEY_MAX;
 use trocar_abi::record::PAYLOAD_MAX;
 use wasmparser::Operator;
 
-/// Bytes that a host call handles for one unit of fuel.
-const BYTES_PER_FUEL: u64 = 8;
-
 /// Fuel for entering a function.
 pub(super) const ENTRY: u64 = 1;
 
@@ -45,10 +42,10 @@ pub(super) fn host_call(call: &Import, last: &Last) -> Option<u64> {
         "hash_add" | "hash_set" if last.top != Pushed::Unknown => (last.below, Some(KEY_MAX)),
         "hash_add" | "hash_set" => (Pushed::Unknown, Some(KEY_MAX)),
         "param_str" | "read" | "read_str" => (last.top, None),
-        _ => return Some(call.fuel),
+        _ => return Some(call.worst_price(0)),
     };
     let bytes = length.length().or(most)?;
-    Some(call.fuel + u64::from(bytes) / BYTES_PER_FUEL)
+    Some(call.worst_price(bytes))
 }
 
 /// The constants that the last operators left on top of the stack: the topmost, and the one below it.

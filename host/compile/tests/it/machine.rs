@@ -9,7 +9,7 @@ use trocar_abi::import::errno::EFAULT;
 use trocar_compile::Verified;
 use trocar_package::ParamValue;
 use trocar_ring::Producer;
-use trocar_sandbox::{Env, Hit, Instance, Loaded, Maps, Outcome, Target, configure};
+use trocar_sandbox::{Env, Hit, Instance, Loaded, Maps, Outcome, Rate, Target, configure};
 use wasmtime::{Config, Engine, Module};
 
 /// Fuel that no hit here uses up.
@@ -90,6 +90,7 @@ impl Machine {
             params: params.leak(),
             strings: strings.leak(),
             go_arguments: false,
+            rate: Rate::unlimited(),
         };
         let module = Module::new(&ENGINE, &verified.wasm).unwrap();
         let handlers: Vec<&str> = verified.handlers.iter().map(|h| h.name.as_str()).collect();

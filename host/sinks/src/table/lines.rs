@@ -30,8 +30,10 @@ pub(super) fn attached(a: &Attached) -> Vec<Line> {
         duration(a.pause_ns)
     );
     first.push(Tone::Plain, &text);
+    let records = a.limits.records_per_second.map_or_else(String::new, |n| format!("{n} records a second, "));
+    let core = a.limits.max_core_percent.map_or_else(String::new, |n| format!("{n} % of a core, "));
     let limits = format!(
-        "limits: {} fuel a hit, {} of memory, {} to quarantine, {} to live",
+        "limits: {} fuel a hit, {} of memory, {} to quarantine, {records}{core}{} to live",
         a.limits.fuel,
         bytes(a.limits.memory_bytes),
         count(usize::try_from(a.limits.traps).unwrap_or(usize::MAX), "trap"),

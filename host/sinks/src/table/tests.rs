@@ -53,7 +53,7 @@ fn attached_lists_sites_and_refusals() {
         shown(&[Reply::Attached(replies::attached())]),
         "\
 attached amber-heron: redis-commands in process 812 at 2 sites (1 refused), in 12.3 ms; 5 threads stopped for at most 310 µs
-limits: 10000 fuel a hit, 1.06 MiB of memory, 3 traps to quarantine, 1h 0m to live
+limits: 10000 fuel a hit, 1.06 MiB of memory, 3 traps to quarantine, 10000 records a second, 5 % of a core, 1h 0m to live
 SITE  POINT                        MODULE        SYMBOL          ADDRESS         RUNG
    0  redis-server:processCommand  redis-server  processCommand  0x55d0c0ffee10  one_instruction
    1  redis-server:processCommand  redis-server  call+0x1c       0x55d0c0ffee10  window

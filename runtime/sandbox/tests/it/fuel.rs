@@ -148,6 +148,22 @@ fn fuel_runs_out_inside_a_host_call_at_its_exact_price() {
 }
 
 #[test]
+fn a_string_on_two_pages_is_charged_for_two_system_calls() {
+    let string = |at: u64| {
+        let memory = vec![(0x5000, b"some letters".repeat(1000))];
+        let target = Fake { memory, ..Fake::default() };
+        let code = format!("(drop (call $read_str (i64.const {at}) (i32.const 0) (i32.const 64)))");
+        let mut rig = Setup { target, ..setup(PLENTY) }.start(&on_hit(&code));
+        assert_eq!(rig.hit(), Outcome::Executed);
+        PLENTY - rig.instance.fuel_left()
+    };
+    let call = trocar_abi::import::known("read_str");
+    let before = 1 + call.params.len() as u64 + 1;
+    assert_eq!(string(0x5000), before + call.price(64));
+    assert_eq!(string(0x5ff0), before + call.worst_price(64));
+}
+
+#[test]
 fn a_host_call_that_took_the_last_fuel_stops_the_next_round() {
     let price = trocar_abi::import::find("time_ns").unwrap().fuel;
     let wat = on_hit("(loop $again (drop (call $time_ns)) (br $again))");

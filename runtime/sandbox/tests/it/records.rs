@@ -1,5 +1,8 @@
 //! Events and log lines, and the ring when it is full.
 
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use trocar_abi::record::{PAYLOAD_MAX, RecordHead, RecordKind};
 use trocar_abi::shared::TrapCode;
 use trocar_sandbox::Outcome;
@@ -96,4 +99,44 @@ fn records_of_a_hit_that_traps_later_have_gone_out() {
     let mut rig = Rig::of(&on_hit("(call $emit (i32.const 9) (i32.const 0) (i32.const 4)) unreachable"));
     rig.traps(TrapCode::Unreachable);
     assert_eq!(rig.records().len(), 1);
+}
+
+#[test]
+fn records_over_the_rate_are_dropped_and_what_is_granted_later_goes_out() {
+    let records: &'static AtomicI64 = Box::leak(Box::new(AtomicI64::new(12)));
+    let emit = "(call $emit (i32.const 0) (i32.const 0) (i32.const 8))";
+    let mut rig = Setup { records: Some(records), ..Setup::default() }.start(&on_hit(emit));
+    let went = (0..20).filter(|_| rig.hit() == Outcome::Executed).count();
+    assert_eq!(
+        (went, rig.records().len(), records.load(Relaxed)),
+        (12, 12, 0),
+        "in batches of ten, to the last"
+    );
+    assert_eq!(rig.hit(), Outcome::RateLimited);
+    records.store(1, Relaxed);
+    assert_eq!([rig.hit(), rig.hit()], [Outcome::Executed, Outcome::RateLimited]);
+    // Nobody can make it a large number by taking from nothing.
+    records.store(i64::MIN, Relaxed);
+    assert_eq!(rig.hit(), Outcome::RateLimited);
+}
+
+#[test]
+fn a_large_record_takes_as_much_of_the_rate_as_several() {
+    let records: &'static AtomicI64 = Box::leak(Box::new(AtomicI64::new(6)));
+    let emit = format!("(call $emit (i32.const 0) (i32.const 0) (i32.const {PAYLOAD_MAX}))");
+    let mut rig = Setup { records: Some(records), ..Setup::default() }.start(&on_hit(&emit));
+    assert_eq!([rig.hit(), rig.hit()], [Outcome::Executed, Outcome::RateLimited]);
+    // Two were kept, and are not lost.
+    records.store(2, Relaxed);
+    assert_eq!(rig.hit(), Outcome::Executed);
+    assert_eq!(rig.records().len(), 2);
+}
+
+#[test]
+fn the_fuel_that_a_hit_used_is_known_in_both_ways_of_entering() {
+    let mut rig = Rig::of(&on_hit("(drop (call $time_ns))"));
+    let used = 1 + 1 + trocar_abi::import::known("time_ns").fuel;
+    for _ in 0..4 {
+        assert_eq!((rig.hit(), rig.instance.fuel_used()), (Outcome::Executed, used));
+    }
 }

@@ -10,6 +10,7 @@
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicI64;
 use std::sync::{LazyLock, Mutex};
 
 use trocar_abi::hit::HitFrame;
@@ -19,7 +20,7 @@ use trocar_abi::map::{MapKind, MapSpec};
 use trocar_abi::record::RecordHead;
 use trocar_abi::shared::TrapCode;
 use trocar_ring::{Consumer, Producer, SharedView};
-use trocar_sandbox::{Env, Hit, Instance, Loaded, Maps, Outcome, Target, configure};
+use trocar_sandbox::{Env, Hit, Instance, Loaded, Maps, Outcome, Rate, Target, configure};
 use wasmtime::{Config, Engine, Module};
 
 /// Bytes of a page of linear memory.
@@ -101,6 +102,8 @@ pub struct Setup {
     pub params: Vec<u64>,
     pub strings: Vec<u8>,
     pub go_arguments: bool,
+    /// Records that may be written, taken ten at once; `None`: no limit.
+    pub records: Option<&'static AtomicI64>,
     pub target: Fake,
     pub handlers: Vec<&'static str>,
     pub fuel: u64,
@@ -116,6 +119,7 @@ impl Default for Setup {
             params: Vec::new(),
             strings: Vec::new(),
             go_arguments: false,
+            records: None,
             target: Fake::default(),
             handlers: vec!["on_hit"],
             fuel: PLENTY,
@@ -212,6 +216,8 @@ impl Setup {
             params: self.params.leak(),
             strings: self.strings.leak(),
             go_arguments: self.go_arguments,
+            // SAFETY: null, or a word that lives for ever and is only accessed atomically.
+            rate: unsafe { Rate::new(self.records.map_or(std::ptr::null_mut(), AtomicI64::as_ptr), 10) },
         };
         let target: &'static Fake = Box::leak(Box::new(self.target));
         let loaded = Loaded::new(&ENGINE, &module, &self.handlers)?;

@@ -60,7 +60,7 @@ fn a_probe_that_needs_every_vector_register_changes_none() {
     let (probe, mut target) = (floats(), Target::start("redzone"));
     let pid = target.pid().to_string();
     let point = sites(&mut target).remove(0);
-    let live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", &point]);
+    let live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", &point, "--max-core", "100"]);
     let calls = scaled(100_000);
     assert_eq!(target.done(&format!("run {calls} 1")), calls);
     let outcome = live.interrupt();

@@ -9,6 +9,7 @@
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
 //! ends        target killed, target execs, host killed
+//! limits      records, share of a core, sampling, hits, time to live, off
 //! quarantine  probes that loop, trap, recurse, grow
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
@@ -23,6 +24,7 @@ mod ends;
 mod hardened;
 mod kept;
 mod languages;
+mod limits;
 mod live;
 mod probe;
 mod quarantine;

@@ -57,7 +57,8 @@ fn the_redis_commands_probe_equals_commandstats() {
     let mut redis = Redis::start();
     let snapshot = Snapshot::of(redis.pid());
     let before = redis.commandstats();
-    let live = Live::attached(&["load", "redis-commands", "-p", &redis.pid().to_string()]);
+    let live =
+        Live::attached(&["load", "redis-commands", "-p", &redis.pid().to_string(), "--max-core", "100"]);
     drop(redis.benchmark("get,set,lpush", scaled(1_000_000)).finish());
     let after = redis.commandstats();
     let outcome = live.interrupt();

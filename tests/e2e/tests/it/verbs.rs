@@ -58,7 +58,9 @@ fn doctor_says_what_works_here() {
 
 #[test]
 fn help_of_every_verb_shows_two_examples() {
-    for verb in ["ps", "points", "count", "load", "check", "new", "build", "pack", "test", "demo", "doctor"] {
+    for verb in
+        ["ps", "points", "count", "load", "off", "check", "new", "build", "pack", "test", "demo", "doctor"]
+    {
         let out = Command::new(binary()).args([verb, "--help"]).output().unwrap();
         let help = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(out.status.success(), "{verb}: {help}");
