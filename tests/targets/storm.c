@@ -2,13 +2,14 @@
  * its time.
  *
  *   storm MICROSECONDS   one thread calls `work`, and the handler calls it for so long; `storming`
- *   halt                 `done CALLS handled=N`; `wrong …` if a result differed
+ *   halt                 `done CALLS handled=N lost=M`; `wrong …` if a result differed
  */
 #include "line.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/time.h>
 #include <time.h>
 
 static atomic_int stop, wrong, inside;
@@ -43,14 +44,21 @@ static void *busy(void *argument) {
 
 static pthread_t thread;
 
-/* The signal comes some microseconds after the thread is back. */
+/* The signal comes some microseconds after the thread is back: in turn from another thread, and from a timer of the
+ * kernel's. One that gets lost is the last one. */
 static void *send(void *argument) {
-    while (!atomic_load(&stop)) {
-        if (atomic_load(&inside)) continue;
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+    for (int n = 0; !atomic_load(&stop); n++) {
+        while (atomic_load(&inside) && !atomic_load(&stop)) {}
         long until = now() + 15;
         while (now() < until) {}
         atomic_store(&inside, 1);
-        pthread_kill(thread, SIGUSR1);
+        struct itimerval soon = {{0, 0}, {0, 1}};
+        if (n & 1) setitimer(ITIMER_REAL, &soon, NULL);
+        else pthread_kill(thread, SIGUSR1);
     }
     return argument;
 }
@@ -58,22 +66,30 @@ static void *send(void *argument) {
 int main(void) {
     pthread_t sender;
     int storming = 0;
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
     signal(SIGUSR1, on_signal);
+    signal(SIGALRM, on_signal);
     ready();
     for (char *line; (line = command());) {
         if (!storming && sscanf(line, "storm %ld", &taking) == 1) {
             atomic_store(&stop, 0);
             /* The newest thread is the first that is asked to work for somebody else. */
             if (pthread_create(&sender, NULL, send, NULL) || pthread_create(&thread, NULL, busy, NULL)) abort();
+            pthread_sigmask(SIG_BLOCK, &alarm, NULL);
             storming = 1;
             answer("storming");
         } else if (storming && strcmp(line, "halt") == 0) {
+            long before = atomic_load(&handled);
+            usleep(100000);
+            int lost = atomic_load(&handled) == before;
             atomic_store(&stop, 1);
             pthread_join(sender, NULL);
             pthread_join(thread, NULL);
             storming = 0;
-            answer("%s %ld handled=%ld", atomic_load(&wrong) ? "wrong" : "done", atomic_load(&calls),
-                   atomic_load(&handled));
+            answer("%s %ld handled=%ld lost=%d", atomic_load(&wrong) ? "wrong" : "done", atomic_load(&calls),
+                   atomic_load(&handled), lost);
         } else {
             answer("error unknown command: %s", line);
         }

@@ -36,8 +36,9 @@ core::arch::global_asm!(
     "mov r10d, 0",
     "mov r8d, 0",
     "syscall",
-    "xchg rax, rcx", // zero in the new thread; tested without flags, which are the lender's
-    "jrcxz 23f",
+    "17: xchg rax, rcx", // zero in the new thread; tested without flags, which are the lender's
+    "mov r8, rcx",       // kept to the end: what became of it can be told wherever the lender stops
+    "18: jrcxz 23f",
     "mov eax, 14",
     "mov edi, 2",
     "lea rsi, [rip + 26f]",
@@ -50,10 +51,10 @@ core::arch::global_asm!(
     "mov rdx, [rip + 27f + 16]",
     "mov rsi, [rip + 27f + 24]",
     "mov rdi, [rip + 27f + 32]",
-    "mov r8, [rip + 27f + 40]",
     "mov r9, [rip + 27f + 48]",
     "mov r10, [rip + 27f + 56]",
     "mov r11, [rip + 27f + 64]",
+    "19: mov r8, [rip + 27f + 40]",
     "jmp [rip + 27f + 72]",
     // What the helper is made to call one at a time; left alone, it ends.
     "22: syscall",
@@ -71,6 +72,7 @@ core::arch::global_asm!(
     "trocar_foothold_table:", // offsets, in the order of `Table`
     ".quad 20b - trocar_foothold, 22b - trocar_foothold, 24b - trocar_foothold, 25b - trocar_foothold",
     ".quad 26b - trocar_foothold, 27b - trocar_foothold, 28b - trocar_foothold",
+    ".quad 17b - trocar_foothold, 18b - trocar_foothold, 19b - trocar_foothold",
     ".popsection",
 );
 
@@ -85,6 +87,9 @@ struct Table {
     mask: u64,
     saved: u64,
     len: u64,
+    answered: u64,
+    kept: u64,
+    last: u64,
 }
 
 /// The code's bytes, and where what is in them.
@@ -95,7 +100,7 @@ fn code() -> (&'static [u8], Table) {
         #[link_name = "trocar_foothold_table"]
         static TABLE: Table;
     }
-    // SAFETY: seven constant words, aligned, assembled above in the order of `Table`.
+    // SAFETY: ten constant words, aligned, assembled above in the order of `Table`.
     let table = unsafe { TABLE };
     let len = usize::try_from(table.len).unwrap_or(0);
     // SAFETY: `len` bytes that are assembled above, constant.
@@ -179,6 +184,20 @@ impl<'a> Foothold<'a> {
     /// Address of the name of the helper's memory file.
     pub(crate) fn name(&self) -> RemoteAddress {
         self.at.plus(self.table.name)
+    }
+
+    /// What the kernel has answered to the lender that stopped in the code: it has created a thread, or not, or was not
+    /// asked yet. `None`: that cannot be told any more.
+    pub(crate) fn has_created(&self, now: &Registers) -> Option<bool> {
+        let Table { answered, kept, last, .. } = self.table;
+        let answer = match now.rip.wrapping_sub(self.at.0) {
+            at if at < answered => return Some(false),
+            at if at == answered => now.rax,
+            at if at < kept => now.rcx,
+            at if at <= last => now.r8,
+            _ => return None,
+        };
+        Some(answer.cast_signed() > 0)
     }
 
     /// Whether a thread at `ip` executes the code.

@@ -525,7 +525,7 @@ fn checked(pid: pid_t, number: libc::c_long, answer: u64) -> Result<u64, Failure
 }
 
 /// Signals that the processor or the kernel raises for what a thread itself did: they mean that our own code is wrong.
-const FAULTS: [i32; 6] =
+pub(crate) const FAULTS: [i32; 6] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
 /// Sends a signal to the whole process.

@@ -14,11 +14,13 @@ use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
 use crate::foothold::{self, Foothold};
-use crate::helper::{DEADLINE, Lenders};
+use crate::helper::{DEADLINE, FAULTS, Lenders};
 use crate::load::lost;
 use crate::ptrace::{self, Event, Registers};
 use crate::request::Stops;
-use crate::stop::{Stopped, World, gone, is_gone, newborn, pause, tasks};
+use crate::stop::{
+    Stopped, World, gone, is_gone, is_ours, newborn, newborn_for_certain, out_of_reach, pause, tasks,
+};
 use crate::tracer;
 
 /// How long the lender may take to create the helper.
@@ -45,10 +47,7 @@ pub(crate) fn lend(
         let thread = World::stop_one(pid, filtered, &usable)?;
         foothold.in_use();
         match lend_one(lenders, thread, foothold, &known, stops)? {
-            Lent::Helper(helper) => {
-                tracer::seized(helper);
-                return Ok(helper);
-            }
+            Lent::Helper(helper) => return Ok(helper),
             // It is where it was, and there is no helper: nobody executes the code.
             Lent::Not => foothold.free(),
             Lent::Refused => {
@@ -97,16 +96,25 @@ fn lend_one(
     // A filter that is suspended for our calls must be in force again before the program makes one, and a program that is
     // suspended does not run.
     let held = filtered || !foothold::is_exact(&original) || ptrace::is_suspended(thread.tid);
-    let mut lender = Lender { pid, thread, original, mask: 0, foothold, began, asked: false, extra: 0 };
+    let mut lender =
+        Lender { pid, thread, original, mask: 0, foothold, began, is_stopped: true, asked: false, extra: 0 };
     let lent = lender.start(held, filtered).and_then(|()| {
         if held {
             return lender.lend_held();
         }
         stops.add(began.elapsed());
-        lender.lend_running(known)
+        let lent = lender.lend_running(known, stops);
+        if lent.is_err() {
+            // Whatever it does now, it is let go as it is when it stops.
+            let _ = lender.ask();
+            tracer::too_late(lender.thread.tid);
+        }
+        lent
     });
-    lender.thread.let_go();
-    stops.add(lender.began.elapsed());
+    if held || lender.is_stopped {
+        lender.thread.let_go();
+        stops.add(lender.began.elapsed());
+    }
     lent
 }
 
@@ -120,6 +128,8 @@ struct Lender<'a, 'f> {
     foothold: &'a mut Foothold<'f>,
     /// When its stop began.
     began: Instant,
+    /// It is, as far as it is known.
+    is_stopped: bool,
     /// It was asked to stop.
     asked: bool,
     extra: u32,
@@ -143,7 +153,9 @@ impl Lender<'_, '_> {
             ptrace::tell_clones(tid, filtered).map_err(|e| self.failed("preparing", &e))?;
         }
         ptrace::set_registers(tid, &registers).map_err(|e| self.failed("borrowing", &e))?;
-        ptrace::resume(tid, false, 0).map_err(|e| self.failed("borrowing", &e))
+        ptrace::resume(tid, false, 0).map_err(|e| self.failed("borrowing", &e))?;
+        self.is_stopped = false;
+        Ok(())
     }
 
     /// The thread stops when it has created the helper, and once more, in a stop in which the kernel's restart logic is
@@ -160,6 +172,7 @@ impl Lender<'_, '_> {
                     let born = pid_t::try_from(born).map_err(|_| gone(self.pid))?;
                     let now = ptrace::registers(tid).map_err(|e| self.failed("reading", &e))?;
                     if self.foothold.contains(now.rip) {
+                        tracer::seized(born);
                         child = Some(born);
                     } else {
                         // The kernel refused ours, and this is one of the program's own.
@@ -170,7 +183,7 @@ impl Lender<'_, '_> {
                 }
                 Some(event) if self.passes_over(event)? => {}
                 Some(event) => {
-                    let inside = self.give_back(event)?;
+                    let inside = self.give_back(event)? == Some(false);
                     return Ok(match child {
                         Some(helper) => Lent::Helper(helper),
                         None if inside && !self.asked => Lent::Not,
@@ -187,40 +200,76 @@ impl Lender<'_, '_> {
 
     /// The thread creates the helper and goes on by itself, as if nothing had happened. When the helper is there, it is
     /// stopped once more, to be let go.
-    fn lend_running(&mut self, known: &[pid_t]) -> Result<Lent, Failure> {
-        let tid = self.thread.tid;
+    fn lend_running(&mut self, known: &[pid_t], stops: &mut Stops) -> Result<Lent, Failure> {
+        let (pid, tid) = (self.pid, self.thread.tid);
         let until = Instant::now() + LEND_DEADLINE;
         let mut child = None;
-        let mut inside = false;
+        // What the thread itself shows: it has created one, or has not, or does not show it any more.
+        let mut created = None;
         for rounds in 0.. {
-            if child.is_none() {
-                child = newborn(self.pid, known)?;
-                if child.is_some() {
-                    self.ask()?;
+            match child {
+                None => {
+                    child = newborn(pid, known)?;
+                    if let Some(child) = child {
+                        tracer::seized(child);
+                        self.ask()?;
+                    }
                 }
+                // Where the thread has gone on and execs, it waits for the helper's end to be taken into account.
+                Some(child) => ptrace::reap(child),
             }
             match ptrace::poll(tid).map_err(|e| self.failed("waiting for", &e))? {
-                Some(Event::Gone) => break,
-                Some(event) if self.passes_over(event)? => {}
+                Some(Event::Gone) => {
+                    // One that execs has the first thread's id from then on.
+                    if tid != pid && is_ours(pid) {
+                        tracer::too_late(pid);
+                    }
+                    break;
+                }
+                // A suspended process does not run on.
+                Some(event) if !ptrace::is_suspended(tid) && self.passes_over(event)? => {}
                 Some(event) => {
                     self.began = Instant::now();
-                    inside = self.give_back(event)?;
+                    self.is_stopped = true;
+                    created = self.give_back(event)?;
+                    self.thread.let_go();
+                    stops.add(self.began.elapsed());
+                    self.is_stopped = false;
                     break;
                 }
                 None if rounds > 128 && is_gone(tid) => break,
+                // In a call of the program's that no stop reaches, as vfork: nobody executes the code.
+                None if child.is_some() && rounds > 128 && self.is_out_of_reach() => {
+                    tracer::too_late(tid);
+                    break;
+                }
                 None => self.wait_on(rounds, until)?,
             }
         }
-        let child = match child {
-            // It may have been created, and not seen yet, when the thread was.
-            None => newborn(self.pid, &[])?,
-            child => child,
-        };
+        if child.is_none() && created != Some(false) {
+            child = self.find(known, created == Some(true), until)?;
+            child.into_iter().for_each(tracer::seized);
+        }
         Ok(match child {
             Some(helper) => Lent::Helper(helper),
-            None if inside && !self.asked => Lent::Not,
+            None if !self.asked => Lent::Not,
             None => Lent::Refused,
         })
+    }
+
+    /// The helper that was created, as the thread shows, or may have been.
+    fn find(&self, known: &[pid_t], certain: bool, until: Instant) -> Result<Option<pid_t>, Failure> {
+        loop {
+            let child = newborn_for_certain(self.pid, known)?;
+            // It ended with its process, or there are more threads than a list shows at once.
+            if child.is_some() || !certain || Instant::now() > until {
+                return Ok(child);
+            }
+        }
+    }
+
+    fn is_out_of_reach(&self) -> bool {
+        out_of_reach(self.thread.tid).is_some_and(|ip| !self.foothold.contains(ip))
     }
 
     fn ask(&mut self) -> Result<(), Failure> {
@@ -242,8 +291,9 @@ impl Lender<'_, '_> {
         Ok(true)
     }
 
-    /// Gives the stopped thread everything back that it has not taken itself. Whether it was still at our code.
-    fn give_back(&mut self, event: Event) -> Result<bool, Failure> {
+    /// Gives the stopped thread everything back that it has not taken itself. Whether it has created a thread for us, if it
+    /// was still at our code, and that can be told.
+    fn give_back(&mut self, event: Event) -> Result<Option<bool>, Failure> {
         let tid = self.thread.tid;
         let now = ptrace::registers(tid).map_err(|e| self.failed("reading", &e))?;
         let inside = self.foothold.contains(now.rip);
@@ -257,8 +307,9 @@ impl Lender<'_, '_> {
             self.thread.now_at(now);
         }
         // What our code did is not the program's fault.
-        self.thread.hold(if inside && ptrace::raised_by_itself(tid) { 0 } else { held });
-        Ok(inside)
+        let ours = inside && FAULTS.contains(&held) && ptrace::raised_by_itself(tid);
+        self.thread.hold(if ours { 0 } else { held });
+        Ok(if inside { self.foothold.has_created(&now) } else { None })
     }
 
     /// Nothing was heard of the thread yet.

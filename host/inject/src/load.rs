@@ -187,15 +187,18 @@ pub(crate) const LETTER: usize = 32;
 /// Whether a thread may be taken away from where it is for a moment. Not in the middle of a restartable sequence, which
 /// would then run on as if it had not been interrupted (rseq(2); `struct rseq_cs` in `linux/rseq.h`); not in 32-bit code
 /// or in a call that was not made by `syscall`, where numbers and registers mean something else; not where the program
-/// has its own system calls handed to itself.
+/// has its own system calls handed to itself; not one that single-steps itself, or that never runs code of the program
+/// (a worker of io_uring).
 pub(crate) fn borrowable(memory: &RemoteMemory, thread: &Stopped) -> bool {
     const X32: u64 = 0x4000_0000;
+    const TRAP_FLAG: u64 = 0x100;
     let Some(registers) = thread.registers else { return false };
     let by_syscall =
         || memory.bytes(RemoteAddress(registers.rip.wrapping_sub(2)), 2).is_ok_and(|b| b == [0x0f, 0x05]);
     let in_call = registers.orig_rax.cast_signed() >= 0;
     let native = registers.cs == USER_CS && (!in_call || (registers.orig_rax & X32 == 0 && by_syscall()));
-    if !native || crate::ptrace::dispatches_calls(thread.tid) {
+    let steps = registers.eflags & TRAP_FLAG != 0;
+    if !native || steps || registers.rip == 0 || crate::ptrace::dispatches_calls(thread.tid) {
         return false;
     }
     let area = crate::ptrace::rseq_area(thread.tid);

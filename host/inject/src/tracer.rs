@@ -60,7 +60,9 @@ pub(crate) fn transaction<T: Send>(work: impl FnOnce() -> Result<T, Failure> + S
                 result
             });
         while is_over.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
-            seized.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().for_each(ptrace::reap);
+            // Not while the list is locked: the tracer looks into it.
+            let tids = seized.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            tids.into_iter().for_each(ptrace::reap);
         }
         match tracer.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,

@@ -161,6 +161,7 @@ fn sessions_in_a_storm_of_signals_leave_nothing() {
     let answer = target.ask("halt");
     assert!(answer.starts_with("done "), "{answer}");
     assert!(Target::field(&answer, "handled") > scaled(2000), "{answer}");
+    assert_eq!(Target::field(&answer, "lost"), 0, "{answer}");
     before.assert_same();
 }
 
