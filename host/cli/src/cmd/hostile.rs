@@ -25,6 +25,7 @@ struct Row<'a> {
     executed: u64,
     condition_false: u64,
     ring_full: u64,
+    rate_limited: u64,
     traps: u64,
     out_of_fuel: u64,
     worst_fuel: u64,
@@ -47,6 +48,7 @@ impl<'a> Row<'a> {
             executed: 0,
             condition_false: 0,
             ring_full: 0,
+            rate_limited: 0,
             traps: 0,
             out_of_fuel: 0,
             worst_fuel: 0,
@@ -62,6 +64,7 @@ impl<'a> Row<'a> {
             HitOutcome::Executed => (&mut self.executed, None),
             HitOutcome::ConditionFalse => (&mut self.condition_false, None),
             HitOutcome::RingFull => (&mut self.ring_full, None),
+            HitOutcome::RateLimited => (&mut self.rate_limited, None),
             HitOutcome::Trapped(TrapCode::OutOfFuel) => (&mut self.out_of_fuel, Some("out of fuel")),
             HitOutcome::Trapped(code) => (&mut self.traps, Some(code.text())),
         };
