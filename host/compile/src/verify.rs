@@ -7,6 +7,7 @@
 
 mod charges;
 mod cost;
+mod counted;
 mod error;
 mod features;
 mod handlers;
@@ -55,7 +56,7 @@ pub struct Handler {
 /// Why nothing bounds the fuel of a handler but its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unbounded {
-    /// It has a loop on the way.
+    /// It has a loop on the way whose rounds are not known.
     Loop,
     /// A function calls itself, through others perhaps.
     Recursion,

@@ -1,8 +1,8 @@
 //! Static cost: upper bounds of fuel and system calls of one hit, for each handler by itself.
 //!
-//! The bound of a function is that of its dearest way (`ways`), with the bounds of what it calls. A loop, recursion, an
-//! indirect call or an operation of unknown length on such a way leaves no bound, and the answer says which it was. Then
-//! the limit of fuel is all that bounds a hit.
+//! The bound of a function is that of its dearest way (`ways`), with the bounds of what it calls. A loop that does not
+//! count to a constant, recursion, an indirect call or an operation of unknown length on such a way leaves no bound, and
+//! the answer says which it was. Then the limit of fuel is all that bounds a hit.
 
 use std::collections::BTreeSet;
 

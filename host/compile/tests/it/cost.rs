@@ -80,6 +80,56 @@ fn a_loop_that_nothing_goes_back_to_and_constant_lengths_have_a_bound() {
 }
 
 #[test]
+fn a_loop_that_counts_to_a_constant_has_a_bound_and_no_other() {
+    let next = "(local.tee $i (i32.add (local.get $i) (i32.const 1)))";
+    let run = |before: &str, code: &str, condition: &str| {
+        cost(&format!(
+            r#"(func (export "on_hit") (local $i i32) (local $j i32) {before}
+                (loop $l {code} (br_if $l {condition})))"#
+        ))
+        .0
+    };
+    let (start, until) = ("(local.set $i (i32.const 0))", format!("(i32.ne {next} (i32.const 10))"));
+    // Entry, two before the loop, seven in each of ten rounds.
+    assert_eq!(run(start, "", &until), Some(3 + 7 * 10));
+    assert_eq!(run(start, "(local.set $j (local.get $i))", &until), Some(3 + 9 * 10));
+    // What leaves the loop in its last round has run all the others.
+    assert_eq!(
+        run(start, "(if (local.get $j) (then (drop (local.get $j)) (return)))", &until),
+        Some(3 + 9 * 10)
+    );
+    for (before, code, condition, why) in [
+        ("", "", until.as_str(), "the start is not known"),
+        ("(local.set $i (local.get $j))", "", &until, "nor here"),
+        (
+            "(local.set $i (i32.const 0)) (if (local.get $j) (then (local.set $i (i32.const 11))))",
+            "",
+            &until,
+            "nor there",
+        ),
+        (start, "(local.set $i (i32.const 0))", &until, "it is set elsewhere"),
+        (start, "(loop (local.set $i (i32.const 0)))", &until, "or in a loop within"),
+        (start, "(br_if $l (local.get $j))", &until, "there is another branch back"),
+        (start, "(block (br_table $l 0 (local.get $j)))", &until, "or a table"),
+        (start, "", &format!("(i32.ne {next} (local.get $j))"), "the end is not known"),
+        (start, "", &format!("(i32.ne {next} (i32.const -1))"), "it takes too long"),
+        (start, "", &format!("(i32.and {next} (i32.const 1))"), "the condition is another one"),
+        (start, "", "(i32.ne (local.get $i) (i32.const 10))", "it does not count"),
+    ] {
+        assert_eq!(run(before, code, condition), None, "{why}");
+    }
+    let outer = format!("(local.set $i (i32.const 0)) (loop $m (br_if $m {next}))");
+    let nested = format!(
+        r#"(func (export "on_hit") (local $i i32) (local $j i32) (local.set $j (i32.const 4))
+            (loop $l {} (br_if $l (local.tee $j (i32.add (local.get $j) (i32.const -1))))))"#,
+        outer.replace(next, &until)
+    );
+    assert_eq!(cost(&nested), (Some(3 + 4 * (2 + 7 * 10 + 5)), Some(0)));
+    // The inner branch goes back to the outer loop.
+    assert_eq!(run(start, &format!("(loop (br_if $l {until}))"), "(i32.const 0)"), None);
+}
+
+#[test]
 fn each_handler_has_its_own_bound_and_the_reason_where_it_has_none() {
     let handler = |name: &str, code: &str| format!(r#"(func ${name} (export "{name}") {code})"#);
     let text = [

@@ -1,5 +1,5 @@
-//! The bound against real hits of modules that nobody wrote: random trees of blocks, branches, calls and host calls
-//! without a loop. What a hit uses is never more than the bound; where there is only one way, it is the bound.
+//! The bound against real hits of modules that nobody wrote: random trees of blocks, branches, calls, host calls and
+//! counted loops. What a hit uses is never more than the bound; where there is only one way, it is the bound.
 
 use trocar_compile::verify;
 use trocar_package::{Manifest, attach_section};
@@ -48,6 +48,16 @@ const CONDITION: [&str; 4] = [
     "(local.tee $x (i32.add (local.get $x) (i32.const 1)))",
 ];
 
+/// Loops of a few rounds: start, step, condition to go on, end. Without a condition they go on until zero.
+const COUNTED: [(i32, i32, &str, i32); 6] = [
+    (0, 1, "i32.ne", 3),
+    (10, -3, "i32.gt_s", -2),
+    (3, -1, "", 0),
+    (-8, 4, "i32.lt_s", 0),
+    (5, 0, "i32.lt_u", 5),
+    (7, 2, "i32.gt_u", 9),
+];
+
 /// Some statements, within so many blocks.
 fn statements(dice: &mut Dice, function: u64, depth: u64, branches: bool) -> String {
     let mut text = String::new();
@@ -59,7 +69,7 @@ fn statements(dice: &mut Dice, function: u64, depth: u64, branches: bool) -> Str
             4 if function + 1 < FUNCTIONS => {
                 format!("(call $f{})", function + 1 + dice.roll(FUNCTIONS - 1 - function))
             }
-            6 => format!("(block {})", inner(dice)),
+            6 if dice.roll(2) == 0 => format!("(block {})", inner(dice)),
             7 => format!("(loop (block {}))", inner(dice)),
             8 if branches => format!("(if {condition} (then {}) (else {}))", inner(dice), inner(dice)),
             9 if branches => format!("(if {condition} (then {}))", inner(dice)),
@@ -71,6 +81,20 @@ fn statements(dice: &mut Dice, function: u64, depth: u64, branches: bool) -> Str
             5 if branches && depth > 1 && dice.roll(3) == 0 => {
                 format!("(if {condition} (then {}))", dice.pick(&["(return)", "(br 1)", "(unreachable)"]))
             }
+            6 => {
+                let (code, local) = (inner(dice), format!("$i{depth}"));
+                let (start, step, condition, end) = COUNTED[usize::try_from(dice.roll(6)).unwrap()];
+                let next = format!("(local.tee {local} (i32.add (local.get {local}) (i32.const {step})))");
+                let condition = if condition.is_empty() {
+                    next
+                } else {
+                    format!("({condition} {next} (i32.const {end}))")
+                };
+                let outer = if dice.roll(2) == 0 { "(block (br_if 0 (i32.const 0)) nop)" } else { "" };
+                format!(
+                    "{outer} (local.set {local} (i32.const {start})) (loop $l (block {code}) (br_if $l {condition}))"
+                )
+            }
             _ => "(drop (i32.const 1))".to_owned(),
         };
     }
@@ -81,8 +105,10 @@ fn module(dice: &mut Dice, branches: bool) -> Vec<u8> {
     let mut functions = String::new();
     for function in 0..FUNCTIONS {
         let name = if function == 0 { r#"(export "on_hit")"# } else { "" };
-        functions +=
-            &format!("(func $f{function} {name} (local $x i32) {})", statements(dice, function, 0, branches));
+        functions += &format!(
+            "(func $f{function} {name} (local $x i32) (local $i0 i32) (local $i1 i32) (local $i2 i32) (local $i3 i32) {})",
+            statements(dice, function, 0, branches)
+        );
     }
     let text = format!(
         r#"(module (import "trocar" "arg" (func $arg (param i32) (result i64)))

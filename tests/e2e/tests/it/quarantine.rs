@@ -1,7 +1,7 @@
 //! Probes that misbehave: the probe is quarantined with its reason, the target computes on, and every hit is
 //! accounted for.
 
-use trocar_test_support::command::{count, text};
+use trocar_test_support::command::{count, run, text};
 use trocar_test_support::process::text_differences;
 use trocar_test_support::redis::Reply;
 use trocar_test_support::{Live, Outcome, Redis, Snapshot, Target};
@@ -149,4 +149,33 @@ fn redis_serves_on_with_a_quarantined_probe_in_place() {
     outcome.assert_receipt();
     assert!(text_differences(redis.pid()).is_empty());
     assert_eq!(redis.call(&["PING"]), Reply::Text("PONG".into()));
+}
+
+#[test]
+fn a_module_that_exhausts_the_compiler_leaves_the_target_untouched_and_the_next_probe_comes() {
+    // Five thousand variables, each of which may have come from any of nine thousand places.
+    let merge = |n: u32| {
+        let (from, to, also) = (n % 5000, (n * 7 + 1) % 5000, n * 13 % 5000);
+        format!(
+            "(if (local.get {from}) (then (local.set {to} (i32.add (local.get {also}) (i32.const {n})))))"
+        )
+    };
+    let code: String = (0..9000).map(merge).collect();
+    let hostile = Probe::of_wat(&format!(
+        r#"(module (func (export "on_hit") (local {}) {code}))"#,
+        "i32 ".repeat(5000)
+    ));
+    let mut target = Target::start("counter");
+    target.done("run 4 10");
+    let before = Snapshot::of(target.pid());
+    let pid = target.pid().to_string();
+    let refused = run(&["load", hostile.path(), "-p", &pid, "--at", "work"]);
+    assert_eq!(refused.status, 8, "{refused}");
+    assert!(text(refused.one("error"), "message").contains("MiB of memory"), "{refused}");
+    before.assert_same();
+    assert_eq!(target.done("run 4 1000"), 4000);
+    let live = Live::attached(&["load", counter().path(), "-p", &pid, "--at", "work"]);
+    let calls = target.done("run 4 1000");
+    let outcome = live.interrupt();
+    assert_eq!((outcome.status, outcome.hits()), (0, calls), "{outcome}");
 }
