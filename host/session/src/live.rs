@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use trocar_abi::loss::Loss;
 use trocar_abi::shared::{HIT_FUEL, ProbeState, SPAN_FUEL};
 use trocar_collect::{Collector, Decoded, NamedRow, SiteTotals, decode, named_rows};
 use trocar_inject::{Attachment, Span};
@@ -300,7 +301,7 @@ impl Session {
     /// Reports counters and maps as they are now.
     pub fn report(&mut self, is_final: bool, say: &mut dyn FnMut(Reply)) {
         let mut totals = self.collector.totals();
-        let no_room = trocar_abi::loss::Loss::NoStackRoom as usize;
+        let no_room = Loss::NoStackRoom as usize;
         for (site, turned_away) in totals.iter_mut().zip(self.attachment.turned_away()) {
             // Counted by the trampoline, before the agent could count the hit.
             site.hits = site.hits.saturating_add(*turned_away);
@@ -315,12 +316,12 @@ impl Session {
             let ns_per_hit = self.collector.ns_per_hit(&total);
             #[expect(clippy::cast_precision_loss, reason = "a share for people, from counts far below 2^52")]
             let share = ns_per_hit.map(|ns| {
-                let new = total.hits.saturating_sub(before.get(index).copied().unwrap_or(0));
+                let new = ran(&total).saturating_sub(before.get(index).copied().unwrap_or(0));
                 ns * new as f64 / elapsed as f64
             });
             say(Reply::Stats(self.stats(index, &total, ns_per_hit, share, is_final)));
         }
-        self.reported = (Instant::now(), totals.iter().map(|t| t.hits).collect());
+        self.reported = (Instant::now(), totals.iter().map(ran).collect());
         for (index, map) in self.manifest.maps.iter().enumerate() {
             let Some(merged) = self.collector.map(index) else { continue };
             let dropped =
@@ -421,6 +422,12 @@ impl Session {
         self.drain(say);
         self.report(true, say);
     }
+}
+
+/// Hits in which the handler ran: those of a suspended probe, and those that were left out, take no time worth a share.
+fn ran(total: &SiteTotals) -> u64 {
+    let idle = [Loss::Suspended, Loss::SampledOut].map(|loss| total.losses.get(loss as usize).copied());
+    idle.into_iter().flatten().fold(total.hits, u64::saturating_sub)
 }
 
 fn value(value: FieldValue) -> Value {

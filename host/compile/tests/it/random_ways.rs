@@ -65,7 +65,11 @@ fn statements(dice: &mut Dice, function: u64, depth: u64, branches: bool) -> Str
         let inner = |dice: &mut Dice| statements(dice, function, depth + 1, branches);
         let condition = dice.pick(&CONDITION);
         text += &match dice.roll(if depth < 4 { 12 } else { 6 }) {
-            0..4 => dice.pick(&STRAIGHT).to_owned(),
+            0..4 => match dice.pick(&STRAIGHT) {
+                // On how many pages a string is, and so what it costs, is another way that the code does not show.
+                string if !branches && string.contains("$read_str") => " nop ".to_owned(),
+                other => other.to_owned(),
+            },
             4 if function + 1 < FUNCTIONS => {
                 format!("(call $f{})", function + 1 + dice.roll(FUNCTIONS - 1 - function))
             }
