@@ -243,6 +243,11 @@ impl Session {
     }
 
     fn look_at_state(&mut self, say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
+        if let Some(fault) = self.corrupt.first() {
+            // Whoever wrote there was not the agent: nothing that this memory says can be believed any more.
+            let why = format!("{fault}; something in the process writes into our memory");
+            return self.end("quarantined", why, say);
+        }
         let status = self.collector.status();
         let (state, why) = match status.state {
             ProbeState::Armed | ProbeState::Suspended if Instant::now() >= self.expires => {
@@ -261,6 +266,11 @@ impl Session {
                 ("quarantined", "the agent disarmed itself: a bug of ours, please report it".to_owned())
             }
         };
+        self.end(state, why, say)
+    }
+
+    /// Ends what the probe does, whatever the reason.
+    fn end(&mut self, state: &'static str, why: String, say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
         self.over = true;
         // The agent closes the gates itself when it quarantines; this also covers the other states.
         match self.attachment.close_gates() {

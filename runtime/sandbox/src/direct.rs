@@ -93,7 +93,11 @@ pub(crate) fn memory_and_state<'a>(c: &'a mut Caller<'_, State>) -> Option<(&'a 
 /// Asks wasmtime where linear memory is.
 #[cold]
 fn look(c: &mut Caller<'_, State>) -> Option<()> {
-    let memory = c.data().memory?;
+    let memory = match c.data().memory {
+        Some(memory) => memory,
+        // A start function runs before whoever instantiates can ask for the export.
+        None => c.get_export("memory")?.into_memory()?,
+    };
     let (base, len) = (memory.data_ptr(&*c), memory.data_size(&*c));
     let state = c.data_mut();
     // SAFETY: the instance's memory, which lives as long as the store that keeps this; it never shrinks, and before it

@@ -265,7 +265,9 @@ impl Instance {
             if ty.params().len() != 0 || ty.results().len() > 1 || !result_is_i32 {
                 return Err(wasmtime::Error::msg("a handler takes nothing and returns nothing or an i32"));
             }
-            handlers.push(Handler::new(func, &mut store));
+            handlers.push(Handler::new(func, &mut store).ok_or_else(|| {
+                wasmtime::Error::msg("a handler is a function of the module, not one that it imports")
+            })?);
         }
         store.data_mut().fuel = handlers.first().and_then(Handler::fuel);
         // `_initialize` is how a reactor runs its constructors; it has the start function's budget.

@@ -30,7 +30,11 @@ impl fmt::Display for OverLimit {
 impl core::error::Error for OverLimit {}
 
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+    fn memory_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        // Its own maximum is no limit of ours: there growing answers -1, as WebAssembly says.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
         self.grown = true;
         if desired > self.memory_max { Err(wasmtime::Error::new(OverLimit)) } else { Ok(true) }
     }

@@ -34,7 +34,7 @@ use core::ptr::NonNull;
 
 use trocar_abi::shared::TrapCode;
 use wasmtime::{Func, Store, ValRaw};
-use wasmtime_environ::{HostPtr, PtrSize};
+use wasmtime_environ::{HostPtr, PtrSize, VMCONTEXT_MAGIC};
 
 use crate::config::WASM_STACK;
 use crate::direct::Fuel;
@@ -56,7 +56,8 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    pub(crate) fn new(func: Func, store: &mut Store<State>) -> Self {
+    /// `None` for a host call that the module exports again: it has no instance's context, and cannot be called this way.
+    pub(crate) fn new(func: Func, store: &mut Store<State>) -> Option<Self> {
         let reference = func.to_raw(&mut *store).cast::<u8>();
         let at = |offset: u8| reference.wrapping_add(usize::from(offset));
         let layout = HostPtr.vm_func_ref();
@@ -65,13 +66,15 @@ impl Handler {
         let call = unsafe { at(layout.array_call()).cast::<ArrayCall>().read() };
         // SAFETY: as above: the instance that the function belongs to.
         let context = unsafe { at(layout.vmctx()).cast::<*mut c_void>().read() };
-        Self { func, call, context }
+        // SAFETY: every kind of context begins with the number of its kind.
+        let kind = unsafe { context.cast::<u32>().read() };
+        (kind == VMCONTEXT_MAGIC).then_some(Self { func, call, context })
     }
 
     /// A field of the context of its store.
     fn store_field<T>(&self, offset: u8) -> *mut T {
         let place = self.context.cast::<u8>().wrapping_add(usize::from(HostPtr.vmcontext_store_context()));
-        // SAFETY: a handler is a function of wasm and has an instance's context, in which this field is the address of
+        // SAFETY: a handler has an instance's context (`new`), in which this field is the address of
         // the store's.
         let store = unsafe { place.cast::<*mut u8>().read() };
         store.wrapping_add(usize::from(offset)).cast()

@@ -135,6 +135,34 @@ fn an_import_that_does_not_exist_is_refused() {
 }
 
 #[test]
+fn a_host_call_that_is_exported_again_is_no_handler() {
+    let error =
+        Setup::default().refused(r#"(module (func (export "on_hit") (import "trocar" "cpu") (result i32)))"#);
+    assert!(format!("{error:#}").contains("a function of the module"), "{error:#}");
+}
+
+#[test]
+fn a_start_function_reaches_memory_through_host_calls() {
+    let code = "(drop (call $param_str (i32.const 0) (i32.const 8) (i32.const 3)))";
+    let wat = module(&format!(
+        r#"(func $s {code}) (start $s) (func (export "on_hit") {})"#,
+        tell_code("(i64.load (i32.const 8))")
+    ));
+    let setup = Setup { params: vec![3], strings: b"abc".to_vec(), ..Setup::default() };
+    assert_eq!(setup.start(&wat).told(), u64::from_le_bytes(*b"abc\0\0\0\0\0"));
+}
+
+#[test]
+fn growing_over_the_memorys_own_maximum_answers_minus_one() {
+    let mut rig = Setup { memory_max: 2 * WASM_PAGE, ..Setup::default() }.start(&format!(
+        r#"(module (import "trocar" "emit" (func $emit (param i32 i32 i32))) (memory (export "memory") 1 2)
+            (func (export "on_hit") {}))"#,
+        tell_code("(i64.extend_i32_s (memory.grow (i32.const 2)))")
+    ));
+    assert_eq!(rig.told(), u64::MAX);
+}
+
+#[test]
 fn a_memory_or_table_over_the_limit_is_refused_before_anything_runs() {
     let sized =
         |pages: u32| format!(r#"(module (memory (export "memory") {pages}) (func (export "on_hit")))"#);
