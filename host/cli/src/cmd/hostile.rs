@@ -61,7 +61,7 @@ impl<'a> Row<'a> {
         let (count, why) = match result.outcome {
             HitOutcome::Executed => (&mut self.executed, None),
             HitOutcome::ConditionFalse => (&mut self.condition_false, None),
-            HitOutcome::RingFull => (&mut self.ring_full, None),
+            HitOutcome::RingFull | HitOutcome::RateLimited => (&mut self.ring_full, None),
             HitOutcome::Trapped(TrapCode::OutOfFuel) => (&mut self.out_of_fuel, Some("out of fuel")),
             HitOutcome::Trapped(code) => (&mut self.traps, Some(code.text())),
         };
