@@ -72,7 +72,7 @@ fn measure(language: Language) -> Result<Row, Trouble> {
     let project = language.grid();
     let wasm = std::fs::read(project.build()).map_err(|e| trouble(&e))?;
     let verified = verify_with(&wasm, &VerifyOptions::default()).map_err(|e| trouble(&e))?;
-    let code_bytes = precompile(&wasm).map_err(|e| trouble(&e))?.code.len();
+    let code_bytes = precompile(&wasm).map_err(|e| trouble(&e))?.code().len();
     let manifest = &verified.manifest;
     let params = manifest.resolve_params(&[]).map_err(|e| trouble(&e))?;
     let probe = Probe {
