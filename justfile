@@ -20,6 +20,12 @@ bench *args:
 torture:
     TROCAR_FULL=1 sh tests/run engine
 
+# Every guest language: installs the compilers that pip and npm have, runs the grid, and writes tests/perf/GUESTS.md
+guests:
+    sh probe-sdk/guest-compilers.sh install
+    sh tests/run engine
+    env $(sh probe-sdk/guest-compilers.sh) cargo run --release -p trocar-perf --bin guests -- tests/perf/GUESTS.md
+
 # Licences, banned crates and sources, with cargo-deny where it is installed; tests/tidy checks licences without it
 deny:
     cargo deny check licenses bans sources

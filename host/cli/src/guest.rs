@@ -1,6 +1,8 @@
 //! The guest compilers of this machine: which there are, and how to get one that is missing.
 //!
-//! `build` uses what is found here, `doctor` tells it.
+//! `build` uses what is found here, `doctor` tells it. Rust and clang are here, the others in `guest/languages.rs`.
+
+pub(crate) mod languages;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -18,7 +18,9 @@ mod sizes;
 mod ways;
 
 use trocar_abi::import::{Capability, Import};
+use trocar_abi::shim::WASI;
 use trocar_package::{Manifest, ManifestError};
+use trocar_sandbox::RUNS_ONCE;
 
 pub use error::{Reason, VerifyError};
 use inventory::Inventory;
@@ -125,8 +127,8 @@ pub struct Verified {
     pub memory_limit: u64,
     /// Whether it has a start function, which runs when it is instantiated.
     pub has_start: bool,
-    /// Whether it exports `_initialize`, to be called once before the first hit.
-    pub needs_initialize: bool,
+    /// The export that runs once before the first hit: `_initialize`, else the constructors by themselves.
+    pub runs_once: Option<&'static str>,
     /// Most system calls of one hit of any handler; `None` where a loop, recursion or indirect call makes that unknown.
     pub system_calls_per_hit: Option<u32>,
     /// Most system calls of any one host call that it imports.
@@ -197,7 +199,7 @@ pub fn verify_with(wasm: &[u8], options: &Options<'_>) -> Result<Verified, Verif
         memory,
         memory_limit,
         has_start: inventory.has_start,
-        needs_initialize: inventory.exports_plain("_initialize"),
+        runs_once: RUNS_ONCE.into_iter().find(|name| inventory.exports_plain(name)),
         system_calls_per_hit: handlers
             .iter()
             .map(|h| h.system_calls)
@@ -227,13 +229,13 @@ const TAKE_POINTERS: [&str; 8] =
     ["emit", "hash_add", "hash_get", "hash_set", "log", "param_str", "read", "read_str"];
 
 fn check_memory(inventory: &Inventory<'_>, memory: MemoryPages, limit: u64) -> Result<(), VerifyError> {
-    let needs = inventory.imports.iter().find(|i| TAKE_POINTERS.contains(&i.name));
+    let needs = inventory.imports.iter().find(|i| i.module == WASI || TAKE_POINTERS.contains(&i.name));
     if let Some(import) = needs.filter(|_| !inventory.exports_memory) {
         return Err(VerifyError::new(
             Reason::Memory,
             format!(
-                "the module imports `trocar.{}`, which takes addresses, but exports no memory",
-                import.name
+                "the module imports `{}.{}`, which takes addresses, but exports no memory",
+                import.module, import.name
             ),
         )
         .hint("export the memory under the name `memory`; in WAT: (memory (export \"memory\") 1)"));

@@ -1,6 +1,8 @@
 //! The control block and what it points to: what the agent is told of its target, its sites and its probe.
 
-use trocar_abi::control::{Control, MAGIC, NO_HANDLER, Probe, Site, flags, site_flags};
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use trocar_abi::control::{Control, MAGIC, NO_HANDLER, Probe, Site, context_heap, flags, site_flags};
 use trocar_abi::shared::Layout;
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::Trampoline;
@@ -111,6 +113,8 @@ impl Placed {
             strings_len: self.strings.len() as u64,
             record_batch: plan.probe.record_batch,
             sample: plan.probe.sample,
+            context_heap: context_heap(plan.probe.functions),
+            seed: random(),
         };
         let control = Control {
             magic: MAGIC,
@@ -150,6 +154,11 @@ impl Placed {
         bytes.extend(tail);
         bytes
     }
+}
+
+/// A number that nobody can guess who does not see the target's memory: that of a hash table's keys.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Whether any thread has a seccomp filter.

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use trocar_abi::control::{Control, context_stride};
+use trocar_abi::control::Control;
 use trocar_abi::shared::Layout;
 use trocar_abi::{PAGE, round_up};
 
@@ -46,13 +46,14 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Lays the region out. `placed` is the number of bytes that the control block and what it points to take.
+    /// Lays the region out. `placed` is the number of bytes that the control block and what it points to take, `context`
+    /// that of a context.
     pub(crate) fn new(
         image: &Image,
         module_len: usize,
         placed: usize,
         layout: &Layout,
-        memory_max: u64,
+        context: u64,
     ) -> Self {
         let text = round_up(module_len as u64, PAGE);
         let data = text + image.text.len() as u64;
@@ -61,7 +62,7 @@ impl Region {
         let heap_end = heap + BOOT_HEAP + u64::from(layout.contexts) * 128;
         let stack_top = round_up(heap_end, PAGE) + BOOT_STACK;
         let contexts = stack_top;
-        let shared = contexts + u64::from(layout.contexts) * context_stride(SPARE_STACK, memory_max);
+        let shared = contexts + u64::from(layout.contexts) * context;
         Self {
             module: 0,
             text,

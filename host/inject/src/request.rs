@@ -82,6 +82,8 @@ pub struct ProbePlan {
     pub fuel: u64,
     /// Most bytes of linear memory.
     pub memory_max: u64,
+    /// Functions of the module: they decide how much heap an instance needs.
+    pub functions: usize,
     /// Traps until quarantine.
     pub trap_limit: u32,
     /// Records that a context takes from the rate limit at once; zero: there is no limit.

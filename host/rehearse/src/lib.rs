@@ -5,9 +5,8 @@
 //!                                                                                               │
 //!                 HitResult, maps ◀── trocar-collect (the code that reads a target too) ◀───────┘
 //! ```
-//! So what a probe does here it does there, save what depends on the target's memory. Besides the host calls, WASI
-//! preview 1 is there, whole, for probes that print while they are written. It does not verify: give it what the
-//! verifier accepted, or what it refused for WASI alone.
+//! So what a probe does here it does there, save what depends on the target's memory. It does not verify: give it what
+//! the verifier accepted.
 
 mod code;
 mod hit;
@@ -15,7 +14,6 @@ mod hostile;
 mod memory;
 mod rehearsal;
 mod replay;
-mod wasi;
 
 pub use hit::{HitError, RecordedHit, RecordedMemory, Word, made_up};
 pub use hostile::{HOSTILE, HostileKind};

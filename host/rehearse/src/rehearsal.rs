@@ -8,14 +8,15 @@ use trocar_collect::{Collector, Decoded, NamedRow, decode, named_rows};
 use trocar_compile::{CompileError, precompile};
 use trocar_package::{Manifest, ParamValue};
 use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome, Rate, START_FUEL};
-use wasmtime::{Config, Engine, Linker};
+use wasmtime::{Config, Engine};
 
 use crate::code;
 use crate::hit::{HitError, RecordedHit};
 use crate::memory;
 use crate::replay::Replay;
-use crate::wasi;
 
+/// Seed of random numbers: a hit is rehearsed the same each time.
+const SEED: u64 = 0x7472_6f63_6172_0001;
 /// Hits of a batch when the price is measured; their records fit the ring.
 const BATCH: u32 = 48;
 /// Time that measuring the price takes.
@@ -94,11 +95,8 @@ impl Rehearsal {
         trocar_sandbox::configure(&mut config);
         let engine = Engine::new(&config).map_err(failed)?;
         let module = code::load(&engine, &precompile(probe.wasm)?).map_err(failed)?;
-        let mut linker = Linker::new(&engine);
-        trocar_sandbox::link(&mut linker).map_err(failed)?;
-        wasi::link(&mut linker).map_err(failed)?;
         let names: Vec<&str> = probe.manifest.handlers.iter().map(|h| h.name.as_str()).collect();
-        let loaded = Loaded::with_linker(&linker, &module, &names).map_err(failed)?.extended(wasi::make);
+        let loaded = Loaded::new(&engine, &module, &names).map_err(failed)?;
 
         let (specs, maps_bytes) = probe.manifest.map_specs();
         let specs: &'static [MapSpec] = Box::leak(specs.into_boxed_slice());
@@ -114,8 +112,11 @@ impl Rehearsal {
             strings: Box::leak(strings.into_boxed_slice()),
             go_arguments: false,
             rate: Rate::unlimited(),
+            seed: SEED,
         };
         let replay: &'static Replay = Box::leak(Box::default());
+        // Go's runtime does not start where the clock says zero.
+        replay.set(Vec::new(), &RecordedHit { time_ns: 1_000_000_000, ..RecordedHit::default() });
         let memory_max = usize::try_from(probe.memory_bytes).unwrap_or(usize::MAX);
         let instance =
             Instance::new(&loaded, env, replay, probe.fuel, START_FUEL, memory_max).map_err(failed)?;

@@ -138,6 +138,7 @@ impl Prepared {
                 strings,
                 fuel: self.limits.fuel,
                 memory_max,
+                functions: self.verified.functions,
                 trap_limit: self.limits.traps,
                 record_batch: self.limits.records_per_second.map_or(0, record_batch),
                 sample: self.limits.sample,

@@ -143,6 +143,10 @@ pub struct Probe {
     pub record_batch: u32,
     /// At sites with [`site_flags::SAMPLED`] one hit in so many runs.
     pub sample: u32,
+    /// Bytes of a context's own heap ([`context_heap`]).
+    pub context_heap: u64,
+    /// From which each context makes the seed of its random numbers.
+    pub seed: u64,
 }
 
 /// A site as the agent needs it.
@@ -167,8 +171,12 @@ pub const NO_HANDLER: u32 = u32::MAX;
 /// Functions whose calls are told apart.
 pub const FUNCTIONS_MAX: u32 = 1 << 16;
 
-/// Bytes of a context's own heap: store, instance, tables, and the error values of traps.
-pub const CONTEXT_HEAP: u64 = 256 << 10;
+/// Bytes of a context's own heap, for a module of so many functions: store, instance, tables, and the error values of
+/// traps. An instance of Go, 1300 functions, takes half a mebibyte; what is never touched takes no memory.
+#[must_use]
+pub const fn context_heap(functions: usize) -> u64 {
+    crate::round_up((256 << 10) + functions as u64 * 1024, crate::PAGE)
+}
 
 /// Bytes of one context's part of the region.
 ///
@@ -176,10 +184,10 @@ pub const CONTEXT_HEAP: u64 = 256 << 10;
 /// guard page │ spare stack │ context, then its heap │ linear memory
 /// ```
 #[must_use]
-pub const fn context_stride(spare_stack: u32, memory_max: u64) -> u64 {
+pub const fn context_stride(spare_stack: u32, context_heap: u64, memory_max: u64) -> u64 {
     crate::PAGE
         + crate::round_up(spare_stack as u64, crate::PAGE)
-        + CONTEXT_HEAP
+        + context_heap
         + crate::round_up(memory_max, crate::PAGE)
 }
 
@@ -198,5 +206,5 @@ pub mod site_flags {
 }
 
 const _: () = assert!(size_of::<Site>() == 24);
-const _: () = assert!(size_of::<Probe>() == 104);
-const _: () = assert!(size_of::<Control>() == 72 + 104 + 40 + 16 + 24 + 40 + 8 + MESSAGE_BYTES);
+const _: () = assert!(size_of::<Probe>() == 120);
+const _: () = assert!(size_of::<Control>() == 72 + 120 + 40 + 16 + 24 + 40 + 8 + MESSAGE_BYTES);

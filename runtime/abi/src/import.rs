@@ -15,6 +15,8 @@ pub enum Ty {
 /// What a host call lets a probe do. Ordered by how much it gives away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
+    /// What a language's runtime asks for and that gives nothing away: exit, random numbers, empty arguments.
+    Runtime,
     /// Read its own parameters.
     Params,
     /// Keep counters, histograms and hash maps.
@@ -38,6 +40,7 @@ impl Capability {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Runtime => "runtime",
             Self::Params => "params",
             Self::Maps => "maps",
             Self::Emit => "emit",
@@ -53,6 +56,8 @@ impl Capability {
 /// A host call.
 #[derive(Clone, Copy, Debug)]
 pub struct Import {
+    /// Module that it is imported from.
+    pub module: &'static str,
     /// Name of the import.
     pub name: &'static str,
     /// Parameters.
@@ -251,7 +256,7 @@ const fn import(
     fuel: u64,
     about: &'static str,
 ) -> Import {
-    Import { name, params, result, capability, system_calls, fuel, about }
+    Import { module: MODULE, name, params, result, capability, system_calls, fuel, about }
 }
 
 /// The host call of this name, where the compiler can find it.
@@ -290,6 +295,12 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Import> {
     IMPORTS.iter().find(|i| i.name == name)
+}
+
+/// The function of this module and name: a host call, or one of [`crate::shim`].
+#[must_use]
+pub fn resolve(module: &str, name: &str) -> Option<&'static Import> {
+    if module == MODULE { find(name) } else { crate::shim::find(module, name) }
 }
 
 /// Error codes of host calls, negative as in the kernel.

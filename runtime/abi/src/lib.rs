@@ -16,6 +16,7 @@ pub mod loss;
 pub mod map;
 pub mod record;
 pub mod shared;
+pub mod shim;
 
 /// Version of the probe ABI and of every layout in this crate. A module or an agent with another
 /// number is refused.

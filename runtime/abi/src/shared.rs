@@ -75,6 +75,8 @@ pub enum TrapCode {
     Other = 10,
     /// Memory or a table over its limit.
     OverLimit = 11,
+    /// The probe ended itself: `proc_exit` or `abort`.
+    Exit = 12,
 }
 
 impl TrapCode {
@@ -93,6 +95,7 @@ impl TrapCode {
             8 => Self::BadSignature,
             9 => Self::HostCall,
             11 => Self::OverLimit,
+            12 => Self::Exit,
             _ => Self::Other,
         }
     }
@@ -113,6 +116,7 @@ impl TrapCode {
             Self::HostCall => "host call with a bad range, map or length",
             Self::Other => "trap",
             Self::OverLimit => "memory or table over the limit",
+            Self::Exit => "the probe ended itself (exit, panic or abort)",
         }
     }
 }

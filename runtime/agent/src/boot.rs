@@ -232,7 +232,7 @@ fn fill(block: &mut Control) -> wasmtime::Result<()> {
 fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let agent = agent();
     let loaded = agent.loaded.as_ref().ok_or_else(|| wasmtime::Error::msg("fill before init"))?;
-    let stride = context_stride(block.spare_stack, block.probe.memory_max);
+    let stride = context_stride(block.spare_stack, block.probe.context_heap, block.probe.memory_max);
     let start = block.region + u64::from(index) * stride;
     // SAFETY: the first page of a part of the region that nobody uses yet.
     if !unsafe { sys::make_guard(start, PAGE) } {
@@ -241,7 +241,7 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let spare_top = start + PAGE + round_up(u64::from(block.spare_stack), PAGE);
     let context = spare_top as *mut Context;
     let heap_start = spare_top + round_up(size_of::<Context>() as u64, 64);
-    let heap_end = spare_top + trocar_abi::control::CONTEXT_HEAP;
+    let heap_end = spare_top + block.probe.context_heap;
     MEMORY_BASE.store(heap_end, Ordering::Relaxed);
     MEMORY_LEN.store(round_up(block.probe.memory_max, PAGE), Ordering::Relaxed);
 
@@ -268,7 +268,9 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         batch => unsafe { Rate::new(records, batch) },
     };
     let go_arguments = block.flags & flags::GO_ARGUMENTS != 0;
-    let env = Env { maps, ring, params, strings, go_arguments, rate };
+    // An odd factor: no two contexts begin with the same number.
+    let seed = block.probe.seed ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let env = Env { maps, ring, params, strings, go_arguments, seed, rate };
 
     let head = ContextHead { index, spare_top, stale: 1, ..ContextHead::default() };
     let empty = Context {
@@ -284,7 +286,7 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         heap: Heap::new(heap_start as usize, heap_end as usize),
         instance: None,
     };
-    // SAFETY: fresh memory of the region, large enough (CONTEXT_HEAP) and aligned (a page).
+    // SAFETY: fresh memory of the region, large enough (`context_heap`) and aligned (a page).
     unsafe { context.write(empty) };
     // What the instance allocates must lie in the heap of its own context.
     // SAFETY: the context that was just written; nobody else knows it.

@@ -13,7 +13,6 @@ const CLOCK_GETTIME: usize = 228;
 const PROCESS_VM_READV: usize = 310;
 
 const MADV_WIPEONFORK: usize = 18;
-const CLOCK_MONOTONIC: usize = 1;
 
 /// # Safety
 /// As the call with this number asks of its arguments.
@@ -72,10 +71,10 @@ pub(crate) fn alternate_stack() -> (u64, u64) {
     }
 }
 
-/// CLOCK_MONOTONIC by system call, where the vdso has no clock.
-pub(crate) fn clock(to: &mut [i64; 2]) {
+/// A clock by system call, where the vdso has none.
+pub(crate) fn clock(id: i32, to: &mut [i64; 2]) {
     // SAFETY: the kernel writes one `timespec` into `to`.
-    unsafe { call(CLOCK_GETTIME, [CLOCK_MONOTONIC, to.as_mut_ptr() as usize, 0, 0, 0, 0]) };
+    unsafe { call(CLOCK_GETTIME, [id as usize, to.as_mut_ptr() as usize, 0, 0, 0, 0]) };
 }
 
 /// Takes every permission from a page: the guard below a spare stack. True on success.

@@ -13,6 +13,7 @@ use crate::sys;
 /// The process itself.
 pub(crate) struct OwnProcess;
 
+const CLOCK_REALTIME: i32 = 0;
 const CLOCK_MONOTONIC: i32 = 1;
 /// Segment whose limit holds the processor's number (Linux `arch/x86/include/asm/segment.h`, `__CPUNODE_SEG`).
 const CPU_SEGMENT: u32 = 0x7b;
@@ -26,19 +27,11 @@ impl Target for OwnProcess {
     }
 
     fn time_ns(&self) -> u64 {
-        let mut time = [0i64; 2];
-        let vdso = agent().clock_gettime;
-        if vdso == 0 {
-            if agent().flags & flags::NO_SYSCALLS == 0 {
-                sys::clock(&mut time);
-            }
-        } else {
-            // SAFETY: the host found the function `__vdso_clock_gettime` in this process's vdso; this is its type.
-            let clock: extern "C" fn(i32, *mut i64) -> i32 = unsafe { core::mem::transmute(vdso) };
-            clock(CLOCK_MONOTONIC, time.as_mut_ptr());
-        }
-        let [seconds, nanoseconds] = time;
-        (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanoseconds as u64)
+        clock_ns(CLOCK_MONOTONIC)
+    }
+
+    fn real_time_ns(&self) -> u64 {
+        clock_ns(CLOCK_REALTIME)
     }
 
     fn span_ns(&self) -> i64 {
@@ -59,6 +52,23 @@ impl Target for OwnProcess {
         unsafe { asm!("lsl {0:e}, {1:e}", out(reg) value, in(reg) CPU_SEGMENT, options(nostack, nomem)) };
         value & 0xfff
     }
+}
+
+/// What a clock says, in nanoseconds.
+fn clock_ns(id: i32) -> u64 {
+    let mut time = [0i64; 2];
+    let vdso = agent().clock_gettime;
+    if vdso == 0 {
+        if agent().flags & flags::NO_SYSCALLS == 0 {
+            sys::clock(id, &mut time);
+        }
+    } else {
+        // SAFETY: the host found the function `__vdso_clock_gettime` in this process's vdso; this is its type.
+        let clock: extern "C" fn(i32, *mut i64) -> i32 = unsafe { core::mem::transmute(vdso) };
+        clock(id, time.as_mut_ptr());
+    }
+    let [seconds, nanoseconds] = time;
+    (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanoseconds as u64)
 }
 
 /// This thread's context and the site of the hit that runs in it; `None` while nothing is hit, as when a module starts.

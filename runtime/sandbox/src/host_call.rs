@@ -1,4 +1,4 @@
-//! The host calls, one function for each row of `trocar_abi::import::IMPORTS`.
+//! The host calls, one function for each row of `trocar_abi::import::IMPORTS`; `shim` has those of languages' runtimes.
 //!
 //! None of them allocates on the way that succeeds. Each takes pointers as unsigned 32-bit numbers and checks the
 //! whole range in 64 bits; a range outside linear memory is the probe's bug and traps.
@@ -25,12 +25,12 @@ impl fmt::Display for HostCallError {
 
 impl core::error::Error for HostCallError {}
 
-type Probe<'a> = Caller<'a, State>;
+pub(crate) type Probe<'a> = Caller<'a, State>;
 
 /// Longest string that one `read_str` copies: it touches two pages at most, so it makes two system calls at most.
 const STRING_MAX: usize = 4096;
 
-/// Links every host call.
+/// Links every host call and every function of the shim.
 ///
 /// # Errors
 /// Only out of memory.
@@ -109,7 +109,7 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
             Ok(state.target.read(address, to).err().unwrap_or(0))
         })?
         .func_wrap(MODULE, "read_str", read_str)?;
-    Ok(())
+    crate::shim::link(linker)
 }
 
 #[cold]
@@ -122,7 +122,8 @@ fn charge(c: &mut Probe<'_>, call: &Import, bytes: u32) -> Result<()> {
     take(c, call.price(bytes))
 }
 
-fn take(c: &mut Probe<'_>, price: u64) -> Result<()> {
+/// Charges fuel.
+pub(crate) fn take(c: &mut Probe<'_>, price: u64) -> Result<()> {
     match c.data().fuel {
         Some(fuel) if fuel.charge(price) => Ok(()),
         Some(_) => Err(out_of_fuel()),
@@ -149,16 +150,16 @@ fn out_of_fuel() -> wasmtime::Error {
 }
 
 /// The probe's linear memory and the state, at once.
-fn parts<'a>(c: &'a mut Probe<'_>) -> Result<(&'a mut [u8], &'a mut State)> {
+pub(crate) fn parts<'a>(c: &'a mut Probe<'_>) -> Result<(&'a mut [u8], &'a mut State)> {
     memory_and_state(c).ok_or_else(|| misuse("the module exports no memory"))
 }
 
-fn range(memory: &[u8], at: u32, len: u32) -> Result<&[u8]> {
+pub(crate) fn range(memory: &[u8], at: u32, len: u32) -> Result<&[u8]> {
     let start = at as usize;
     memory.get(start..start + len as usize).ok_or_else(|| misuse("a range outside linear memory"))
 }
 
-fn range_mut(memory: &mut [u8], at: u32, len: u32) -> Result<&mut [u8]> {
+pub(crate) fn range_mut(memory: &mut [u8], at: u32, len: u32) -> Result<&mut [u8]> {
     let start = at as usize;
     memory.get_mut(start..start + len as usize).ok_or_else(|| misuse("a range outside linear memory"))
 }
@@ -179,14 +180,21 @@ fn record(mut c: Probe<'_>, call: &Import, kind: RecordKind, tag: u32, at: u32, 
     let Ok(tag) = u16::try_from(tag) else { return Err(misuse("no such event schema or log level")) };
     let (memory, state) = parts(&mut c)?;
     let payload = range(memory, at, len)?;
+    write_record(state, kind, tag, payload);
+    Ok(())
+}
+
+/// Writes a record of at most [`PAYLOAD_MAX`] bytes.
+#[inline(always)]
+pub(crate) fn write_record(state: &mut State, kind: RecordKind, tag: u16, payload: &[u8]) {
     let (site, tid) = state.hit.map_or((0, 0), |h| (h.site(), h.tid()));
+    let len = u32::try_from(payload.len()).unwrap_or(0);
     let head = RecordHead { len, kind: kind as u16, tag, site, tid };
     if !state.env.rate.take(record_tokens(len)) {
         state.dropped = Some(Dropped::RateLimited);
     } else if state.env.ring.push(head, payload).is_err() {
         state.dropped = Some(Dropped::RingFull);
     }
-    Ok(())
 }
 
 fn param_str(mut c: Probe<'_>, n: u32, to: u32, len: u32) -> Result<u32> {

@@ -3,7 +3,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::ffi::c_void;
 use core::fmt;
 use core::ptr::NonNull;
@@ -18,6 +17,10 @@ use crate::limits::{Limits, OverLimit};
 use crate::maps::Maps;
 use crate::parked::{AfterTrap, Handler, Parked};
 use crate::rate::Rate;
+use crate::shim::{Exited, ShimState};
+
+/// Exports that run when an instance is made, after its start function: the first of them that there is.
+pub const RUNS_ONCE: [&str; 2] = ["_initialize", "__wasm_call_ctors"];
 
 /// What the probe can reach of the target besides registers. The agent's answers are system calls on its own
 /// process; a rehearsal's answers come from a recorded hit.
@@ -29,6 +32,8 @@ pub trait Target: Send + Sync {
     fn read(&self, address: u64, to: &mut [u8]) -> Result<(), i32>;
     /// Nanoseconds of CLOCK_MONOTONIC.
     fn time_ns(&self) -> u64;
+    /// Nanoseconds of CLOCK_REALTIME.
+    fn real_time_ns(&self) -> u64;
     /// Number of the processor.
     fn cpu(&self) -> u32;
     /// Nanoseconds since the call began whose exit the running hit is at, -1 if that was not seen or it is no exit.
@@ -52,6 +57,8 @@ pub struct Env {
     pub go_arguments: bool,
     /// How many records may be written.
     pub rate: Rate,
+    /// Seed of the instance's random numbers, which are not for secrets.
+    pub seed: u64,
 }
 
 /// The hit that is running.
@@ -109,7 +116,7 @@ pub struct State {
     pub(crate) fuel: Option<Fuel>,
     /// Why a record of the running hit was dropped; none between hits.
     pub(crate) dropped: Option<Dropped>,
-    extension: Option<Extension>,
+    pub(crate) shim: ShimState,
     pub(crate) limits: Limits,
 }
 
@@ -122,9 +129,6 @@ pub(crate) enum Dropped {
     RateLimited,
 }
 
-/// What the host calls that a rehearsal adds to the linker keep in the store.
-pub type Extension = Box<dyn Any + Send>;
-
 // SAFETY: `hit` is set only while the thread that owns the instance is inside `Instance::hit`, and cleared after;
 // `linear` and `fuel` point into the store itself and its memory, which move with it.
 unsafe impl Send for State {}
@@ -136,11 +140,6 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    /// What [`Loaded::extended`] made; nothing in the target.
-    pub fn extension(&mut self) -> Option<&mut (dyn Any + Send)> {
-        self.extension.as_deref_mut()
-    }
-
     /// Registers of the running hit, or zeros outside one (the start function).
     pub(crate) fn frame(&self) -> Option<&HitFrame> {
         // SAFETY: `hit` is `Some` only while `Instance::hit` runs, whose caller keeps the frame alive.
@@ -169,7 +168,6 @@ pub struct Loaded {
     engine: Engine,
     pre: InstancePre<State>,
     handlers: Vec<Box<str>>,
-    extension: Option<fn() -> Extension>,
 }
 
 impl fmt::Debug for Loaded {
@@ -186,27 +184,11 @@ impl Loaded {
     pub fn new(engine: &Engine, module: &Module, handlers: &[&str]) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(engine);
         crate::host_call::link(&mut linker)?;
-        Self::with_linker(&linker, module, handlers)
-    }
-
-    /// The same with a linker that has more than the host calls: a rehearsal adds WASI.
-    ///
-    /// # Errors
-    /// An import that does not exist.
-    pub fn with_linker(linker: &Linker<State>, module: &Module, handlers: &[&str]) -> wasmtime::Result<Self> {
         Ok(Self {
             engine: linker.engine().clone(),
             pre: linker.instantiate_pre(module)?,
             handlers: handlers.iter().map(|&h| h.into()).collect(),
-            extension: None,
         })
-    }
-
-    /// The same module, whose instances each get what `make` makes before anything of them runs.
-    #[must_use]
-    pub fn extended(mut self, make: fn() -> Extension) -> Self {
-        self.extension = Some(make);
-        self
     }
 }
 
@@ -239,7 +221,7 @@ impl Instance {
         memory_max: usize,
     ) -> wasmtime::Result<Self> {
         let limits = Limits { memory_max, grown: false };
-        let extension = loaded.extension.map(|make| make());
+        let shim = ShimState::new(env.seed);
         let state = State {
             env,
             target,
@@ -248,7 +230,7 @@ impl Instance {
             linear: Linear::default(),
             fuel: None,
             dropped: None,
-            extension,
+            shim,
             limits,
         };
         let mut store = Store::new(&loaded.engine, state);
@@ -270,9 +252,10 @@ impl Instance {
             })?);
         }
         store.data_mut().fuel = handlers.first().and_then(Handler::fuel);
-        // `_initialize` is how a reactor runs its constructors; it has the start function's budget.
-        if let Some(init) = instance.get_func(&mut store, "_initialize") {
-            init.typed::<(), ()>(&store)?.call(&mut store, ())?;
+        // A reactor runs its constructors in `_initialize`; a module that was linked without one exports them by
+        // themselves. Never both, and with the start function's budget.
+        if let Some(once) = RUNS_ONCE.iter().find_map(|name| instance.get_func(&mut store, name)) {
+            once.typed::<(), ()>(&store)?.call(&mut store, ())?;
         }
         // False whenever a hit begins.
         store.data_mut().dropped = None;
@@ -415,6 +398,9 @@ pub(crate) fn trap_code(error: &wasmtime::Error) -> TrapCode {
     }
     if error.downcast_ref::<OverLimit>().is_some() {
         return TrapCode::OverLimit;
+    }
+    if error.downcast_ref::<Exited>().is_some() {
+        return TrapCode::Exit;
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => TrapCode::OutOfFuel,

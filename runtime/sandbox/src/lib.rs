@@ -16,10 +16,11 @@ mod limits;
 mod maps;
 mod parked;
 mod rate;
+mod shim;
 
 pub use config::{START_FUEL, WASM_STACK, configure};
-pub use host_call::{HostCallError, link};
-pub use instance::{Env, Extension, Hit, Instance, Loaded, Outcome, State, Target};
+pub use host_call::HostCallError;
+pub use instance::{Env, Hit, Instance, Loaded, Outcome, RUNS_ONCE, State, Target};
 pub use maps::Maps;
 pub use parked::AfterTrap;
 pub use rate::Rate;

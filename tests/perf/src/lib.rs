@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attaching;
+pub mod guests;
 pub mod hits;
 pub mod machine;
 pub mod memory;

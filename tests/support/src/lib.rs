@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod guest;
 pub mod lines;
 pub mod process;
 pub mod redis;

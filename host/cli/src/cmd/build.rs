@@ -1,5 +1,7 @@
 //! `trocar build`: from a project to a verified module. The compilers are the user's own; `guest` finds them.
 
+mod others;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -23,13 +25,14 @@ Examples:
   trocar build slow-queries -o json
   RUSTC=/opt/rust/bin/rustc trocar build slow-queries
 
-Compilers: Rust needs cargo and the target wasm32-unknown-unknown, C needs clang and lld, WAT nothing.
+Compilers: Rust needs cargo and the target wasm32-unknown-unknown, C and C++ need clang and lld, Zig zig or Python's
+package ziglang, AssemblyScript asc, Go a go of 1.24 or later, WAT nothing. CLANG, ZIG, ASC and GO name another one.
 `trocar doctor` says which of them work here.";
 
 /// Compiles the probe of a folder, puts probe.toml into it if there is one, and checks the result.
 ///
-/// A folder with Cargo.toml is Rust, one with .c files is C, one with a .wat file is WebAssembly text. The module goes
-/// into the folder as NAME.wasm, after the name in its manifest. Messages of the compiler go to standard error; a probe
+/// A folder with Cargo.toml is Rust, with go.mod Go, with probe.zig Zig, with probe.ts AssemblyScript; one with .c, .cc
+/// or .cpp files is C or C++, one with a .wat file is WebAssembly text. The module goes into the folder as NAME.wasm, after the name in its manifest. Messages of the compiler go to standard error; a probe
 /// that does not compile or does not pass the check ends with status 8, a compiler that is not there with status 7.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -42,6 +45,10 @@ pub(crate) struct Build {
 /// What a folder holds.
 enum Project {
     Rust,
+    Go,
+    Zig,
+    AssemblyScript,
+    /// C and C++.
     C(Vec<PathBuf>),
     Wat(PathBuf),
 }
@@ -50,9 +57,15 @@ impl Build {
     /// Runs it.
     pub(crate) fn run(self, out: &mut Out) -> Outcome {
         let folder = &self.folder;
+        let into = tempfile::tempdir().map_err(|e| {
+            Failure::new(FailureKind::NotPermitted, format!("no temporary folder: {e}")).hint("set TMPDIR")
+        })?;
         let wasm = match project(folder)? {
             Project::Rust => rust(folder, out)?,
-            Project::C(files) => c(folder, &files, out)?,
+            Project::Go => others::go(folder, into.path(), out)?,
+            Project::Zig => others::zig(folder, into.path(), out)?,
+            Project::AssemblyScript => others::assemblyscript(folder, into.path(), out)?,
+            Project::C(files) => c(folder, &files, into.path(), out)?,
             Project::Wat(file) => probe::read(&file)?.wasm,
         };
         let manifest = folder.join(pack::MANIFEST);
@@ -72,18 +85,30 @@ fn project(folder: &Path) -> Result<Project, Failure> {
     let mut files: Vec<PathBuf> =
         entries.flatten().map(|entry| entry.path()).filter(|p| p.is_file()).collect();
     files.sort();
-    if folder.join("Cargo.toml").is_file() {
-        return Ok(Project::Rust);
+    for (file, project) in [
+        ("Cargo.toml", Project::Rust),
+        ("go.mod", Project::Go),
+        (others::ZIG, Project::Zig),
+        (others::ASSEMBLYSCRIPT, Project::AssemblyScript),
+    ] {
+        if folder.join(file).is_file() {
+            return Ok(project);
+        }
     }
-    let of = |ending: &str| -> Vec<PathBuf> {
-        files.iter().filter(|p| p.extension() == Some(OsStr::new(ending))).cloned().collect()
+    let of = |endings: &[&str]| -> Vec<PathBuf> {
+        let is =
+            |p: &&PathBuf| p.extension().is_some_and(|e| endings.iter().any(|&end| e == OsStr::new(end)));
+        files.iter().filter(is).cloned().collect()
     };
-    let (c, mut wat) = (of("c"), of("wat"));
+    let (c, mut wat) = (of(&["c", "cc", "cpp", "cxx"]), of(&["wat"]));
     match (c.is_empty(), wat.len()) {
         (false, 0) => Ok(Project::C(c)),
         (true, 1) => wat.pop().map(Project::Wat).ok_or_else(|| usage("no file")),
-        (true, 0) => Err(usage(format!("{} holds no Cargo.toml, no .c and no .wat file", folder.display()))
-            .hint("make a project with: trocar new rust|c|wat NAME")),
+        (true, 0) => Err(usage(format!(
+            "{} holds no Cargo.toml, no go.mod, no probe.zig, no probe.ts, no .c, .cc, .cpp and no .wat file",
+            folder.display()
+        ))
+        .hint("make a project with: trocar new rust|c|c++|zig|assemblyscript|go|wat NAME")),
         _ => Err(usage(format!("{} holds more than one probe", folder.display()))
             .hint("one .wat file, or .c files, in a folder of their own")),
     }
@@ -144,13 +169,10 @@ fn rust(folder: &Path, out: &mut Out) -> Result<Vec<u8>, Failure> {
     read(&module)
 }
 
-fn c(folder: &Path, files: &[PathBuf], out: &mut Out) -> Result<Vec<u8>, Failure> {
+fn c(folder: &Path, files: &[PathBuf], into: &Path, out: &mut Out) -> Result<Vec<u8>, Failure> {
     let clang = guest::clang()?;
     out.progress(&format!("compiling with {}", clang.display()));
-    let into = tempfile::tempdir().map_err(|e| {
-        Failure::new(FailureKind::NotPermitted, format!("no temporary folder: {e}")).hint("set TMPDIR")
-    })?;
-    let module = into.path().join("probe.wasm");
+    let module = into.join("probe.wasm");
     let mut command = Command::new(&clang);
     command.args(["--target=wasm32", "-Os", "-Wall", "-nostdlib", "-Wl,--no-entry", "-Wl,-s"]);
     // A small stack, below the data: one that runs over traps and destroys nothing (GUESTS, G5).
@@ -158,15 +180,30 @@ fn c(folder: &Path, files: &[PathBuf], out: &mut Out) -> Result<Vec<u8>, Failure
     if guest::takes_no_wasm_opt(&clang) {
         command.arg("--no-wasm-opt");
     }
+    if files.iter().any(|f| f.extension() != Some(OsStr::new("c"))) {
+        // There is no library for what these would call.
+        command.args([
+            "-fno-exceptions",
+            "-fno-rtti",
+            "-fno-threadsafe-statics",
+            "-Wno-unused-command-line-argument",
+        ]);
+    }
+    // Else the linker puts the constructors in front of every export, and each hit runs them (GUESTS, G2). In a module
+    // that has none this export is an empty function, which runs once.
+    command.arg("-Wl,--export=__wasm_call_ctors");
     command.arg("-I").arg(folder).args(files).arg("-o").arg(&module);
     command.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
-    let status = command
-        .status()
-        .map_err(|e| guest::missing_c(&format!("{} cannot be started: {e}", clang.display())))?;
-    if !status.success() {
-        return Err(bad_probe("the probe does not compile").hint("read the compiler's messages above"));
-    }
+    compile(&mut command, |e| guest::missing_c(&format!("{} cannot be started: {e}", clang.display())))?;
     read(&module)
+}
+
+/// Runs a compiler, whose messages go to standard error.
+fn compile(command: &mut Command, missing: impl Fn(std::io::Error) -> Failure) -> Result<(), Failure> {
+    if command.status().map_err(missing)?.success() {
+        return Ok(());
+    }
+    Err(bad_probe("the probe does not compile").hint("read the compiler's messages above"))
 }
 
 fn read(module: &Path) -> Result<Vec<u8>, Failure> {

@@ -4,15 +4,16 @@
 //! the cache folder.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
 use serde::Serialize;
 use trocar_sinks::{Align, Grid, Line, Tone};
-use trocar_target::{Capability, has_capability, kernel_release, ptrace_scope};
+use trocar_target::{Capability, Failure, has_capability, kernel_release, ptrace_scope};
 
 use crate::guest;
+use crate::guest::languages::{self, Compiler};
 use crate::out::Out;
 use crate::start::Started;
 use crate::trouble::Outcome;
@@ -76,7 +77,14 @@ impl Doctor {
             thread_pointer(),
             cache(),
         ];
-        let compilers = [rust(), c(), wat()];
+        let compilers = [
+            rust(),
+            c(),
+            other("probes in Zig", languages::zig()),
+            other("probes in AssemblyScript", languages::assemblyscript(Path::new("."))),
+            other("probes in Go", languages::go()),
+            wat(),
+        ];
         let mut grid = Grid::new(&[
             ("WHAT", Align::Left),
             ("STATE", Align::Left),
@@ -285,8 +293,18 @@ fn rust() -> Finding {
 
 fn c() -> Finding {
     match guest::clang() {
-        Ok(clang) => finding("probes in C", State::Works, first_line(&clang.to_string_lossy()), None),
-        Err(failure) => finding("probes in C", State::Missing, failure.message, failure.hint.as_deref()),
+        Ok(clang) => finding("probes in C, C++", State::Works, first_line(&clang.to_string_lossy()), None),
+        Err(failure) => finding("probes in C, C++", State::Missing, failure.message, failure.hint.as_deref()),
+    }
+}
+
+fn other(what: &'static str, found: Result<Compiler, Failure>) -> Finding {
+    match found {
+        Ok(compiler) => {
+            let detail = format!("{} ({})", compiler.version, compiler.shown());
+            finding(what, State::Works, detail, None)
+        }
+        Err(failure) => finding(what, State::Missing, failure.message, failure.hint.as_deref()),
     }
 }
 

@@ -16,11 +16,12 @@ const EXAMPLES: &str = "\
 Examples:
   trocar new rust slow-queries && cd slow-queries && trocar build
   trocar new c allocations
+  trocar new go slow-queries
   trocar new wat first";
 
 /// Makes a folder with a small probe that builds, passes `trocar check` and loads.
 ///
-/// The folder holds everything that it needs: the Rust one the SDK's source, the C one its header. Next: `trocar build`
+/// The folder holds everything that it needs but the compiler: the Rust one the SDK's source, the C one its header. Next: `trocar build`
 /// in it, then `trocar load NAME.wasm -p PID --at FUNCTION`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -38,8 +39,18 @@ pub(crate) struct New {
 enum Language {
     /// Rust, without the standard library
     Rust,
-    /// C or C++
+    /// C, without libc
     C,
+    /// C++, without a library
+    #[value(name = "c++", alias = "cpp")]
+    Cpp,
+    /// Zig, freestanding
+    Zig,
+    /// AssemblyScript
+    #[value(name = "assemblyscript", alias = "as")]
+    AssemblyScript,
+    /// Go, as a reactor for WASI
+    Go,
     /// WebAssembly text
     Wat,
 }
@@ -59,6 +70,10 @@ impl New {
         let (language, files) = match self.language {
             Language::Rust => ("rust", templates::RUST),
             Language::C => ("c", templates::C),
+            Language::Cpp => ("c++", templates::CPP),
+            Language::Zig => ("zig", templates::ZIG),
+            Language::AssemblyScript => ("assemblyscript", templates::ASSEMBLYSCRIPT),
+            Language::Go => ("go", templates::GO),
             Language::Wat => ("wat", templates::WAT),
         };
         let name = name(&self.name)?;

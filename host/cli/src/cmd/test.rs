@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use trocar_collect::{Decoded, NamedRow};
-use trocar_compile::verify::{DEFAULT_MEMORY_BYTES, Reason};
+use trocar_compile::verify::DEFAULT_MEMORY_BYTES;
 use trocar_compile::{VerifyOptions, verify_with};
 use trocar_package::{FieldValue, Manifest, ParamValue};
 use trocar_rehearse::{
@@ -45,8 +45,8 @@ Made-up hits: arg0 points to 256 pointers to the text `made-up`, arg1 counts fro
 /// Runs a probe outside any process, on made-up or recorded hits, and shows what each hit did.
 ///
 /// The sandbox is the one that runs in a process: host calls, fuel, traps, maps and events behave as there; only reads
-/// of memory are answered from the hit. WASI is there too, so that a probe can print while it is written (to standard
-/// error); in a process it is not. Ends with status 8 if a hit trapped or ran out of fuel.
+/// of memory are answered from the hit, and random numbers are the same each time. Ends with status 8 if a hit trapped
+/// or ran out of fuel.
 ///
 /// With --hostile the hits are what an enemy would make up: null and dangling pointers, pages that end too early, texts and
 /// lists without an end, the greatest lengths, noise. It says the worst fuel and what was stopped, for each handler and kind
@@ -172,16 +172,11 @@ impl Test {
         sums.tell(fuel, out)
     }
 
-    /// The manifest of a probe that may be rehearsed: one that is acceptable, or is not for WASI alone.
+    /// The manifest of a probe that is acceptable.
     fn accepted(&self, file: &ProbeFile) -> Result<Manifest, Failure> {
         let options = VerifyOptions { name: Some(&file.name), memory_bytes: self.memory };
         match verify_with(&file.wasm, &options) {
             Ok(verified) => Ok(verified.manifest),
-            Err(error) if error.reason == Reason::Wasi => {
-                let manifest =
-                    Manifest::from_module(&file.wasm).map_err(|e| bad_probe(e.to_string()).hint(e.hint()))?;
-                Ok(manifest.unwrap_or_else(|| Manifest::default_for(&file.name)))
-            }
             Err(error) => Err(super::check::refusal(&error)),
         }
     }

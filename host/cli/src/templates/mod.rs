@@ -1,7 +1,7 @@
 //! What `trocar new` writes: the files of a new project, for each language.
 //!
 //! A user's machine has no copy of this repository, so a project gets everything that it needs: the Rust one holds the
-//! source of the SDK in `sdk/` and builds offline, the C one holds `trocar.h`. In texts and nowhere else `{{name}}`
+//! source of the SDK in `sdk/` and builds offline, the others hold the one file that declares the host calls. In texts and nowhere else `{{name}}`
 //! stands for the project's name. It does not know how a project is built; `build` does.
 
 /// A file of a project: its path in the project's folder, and its text.
@@ -42,6 +42,46 @@ pub const C: &[File] = &[
     ("PROBE-ABI.md", PROBE_ABI),
     ("probe.c", include_str!("c/probe.c")),
     ("trocar.h", include_str!("../../../../probe-sdk/c/trocar.h")),
+];
+
+/// A project in C++.
+pub const CPP: &[File] = &[
+    (".gitignore", include_str!("gitignore")),
+    ("README.md", include_str!("cpp/README.md")),
+    ("PROBE-ABI.md", PROBE_ABI),
+    ("probe.cc", include_str!("cpp/probe.cc")),
+    ("trocar.h", include_str!("../../../../probe-sdk/c/trocar.h")),
+];
+
+/// A project in Zig.
+pub const ZIG: &[File] = &[
+    (".gitignore", include_str!("gitignore")),
+    ("README.md", include_str!("zig/README.md")),
+    ("PROBE-ABI.md", PROBE_ABI),
+    ("probe.toml", include_str!("wat/probe.toml")),
+    ("probe.zig", include_str!("zig/probe.zig")),
+    ("trocar.zig", include_str!("../../../../probe-sdk/zig/trocar.zig")),
+];
+
+/// A project in AssemblyScript.
+pub const ASSEMBLYSCRIPT: &[File] = &[
+    (".gitignore", include_str!("gitignore")),
+    ("README.md", include_str!("assemblyscript/README.md")),
+    ("PROBE-ABI.md", PROBE_ABI),
+    ("probe.toml", include_str!("wat/probe.toml")),
+    ("probe.ts", include_str!("assemblyscript/probe.ts")),
+    ("trocar.ts", include_str!("../../../../probe-sdk/assemblyscript/trocar.ts")),
+];
+
+/// A project in Go. Its module is called `probe` whatever the project is called: names of modules take less.
+pub const GO: &[File] = &[
+    (".gitignore", include_str!("gitignore")),
+    ("README.md", include_str!("go/README.md")),
+    ("PROBE-ABI.md", PROBE_ABI),
+    ("go.mod", include_str!("go/go.mod.in")),
+    ("probe.go", include_str!("go/probe.go")),
+    ("probe.toml", include_str!("go/probe.toml")),
+    ("trocar/trocar.go", include_str!("../../../../probe-sdk/go/trocar.go")),
 ];
 
 /// A project in WebAssembly text.

@@ -50,15 +50,16 @@ fn a_new_project_builds_and_its_check_tells_what_it_may_do() {
 #[test]
 fn a_project_is_made_in_every_language_and_never_over_another() {
     let folder = TempDir::new().unwrap();
-    for language in ["rust", "c", "wat"] {
-        let said = run_in(folder.path(), &["new", language, language]);
+    for language in ["rust", "c", "c++", "cpp", "zig", "assemblyscript", "as", "go", "wat"] {
+        let name = &language.replace('+', "p-");
+        let said = run_in(folder.path(), &["new", language, name]);
         let files: Vec<String> = serde_json::from_value(said.one("project")["files"].clone()).unwrap();
         for file in &files {
-            let text = fs::read_to_string(folder.path().join(language).join(file)).unwrap();
+            let text = fs::read_to_string(folder.path().join(name).join(file)).unwrap();
             assert!(!text.contains("{{name}}"), "{language}/{file} has its name");
         }
         assert!(files.len() >= 4, "{files:?}");
-        run_in(folder.path(), &["new", language, language]).refused(&["cannot be made"]);
+        run_in(folder.path(), &["new", language, name]).refused(&["cannot be made"]);
     }
     for name in ["9lives", "../x/..", "with blank", "naïve", &"x".repeat(65)] {
         run_in(folder.path(), &["new", "wat", name]).refused(&["name"]);

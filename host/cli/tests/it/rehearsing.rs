@@ -97,15 +97,16 @@ fn fuel_and_memory_can_be_given() {
 }
 
 #[test]
-fn wasi_is_there_and_prints_for_people() {
+fn what_is_printed_through_wasi_is_a_log_line() {
     let text = r#"(module
         (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
-        (data (i32.const 0) "\08\00\00\00\05\00\00\00hello")
+        (data (i32.const 0) "\08\00\00\00\06\00\00\00hello\n")
         (func (export "on_hit") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))))"#;
     let said = test(text, &["--count", "1"]);
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.stderr.contains("hello") && !said.stdout.contains("hello"), "{said:?}");
+    let line = said.one("log");
+    assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("info"), Some("hello")), "{line}");
 }
 
 #[test]

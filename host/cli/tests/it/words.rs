@@ -105,7 +105,9 @@ fn a_table_is_for_people_and_json_for_programs() {
 fn the_doctor_names_every_guest_language() {
     let told = run(&["doctor"]);
     let what: Vec<_> = told.all("doctor").iter().map(|d| d["what"].as_str().unwrap().to_owned()).collect();
-    for language in ["probes in Rust", "probes in C", "probes in WAT", "kernel", "trace a child"] {
+    for language in
+        ["probes in Rust", "probes in C, C++", "probes in Zig", "probes in Go", "probes in WAT", "kernel"]
+    {
         assert!(what.iter().any(|w| w == language), "{what:?}");
     }
 }

@@ -41,7 +41,9 @@ pub(super) fn host_call(call: &Import, last: &Last) -> Option<u64> {
         // The length is below the value that is added or set.
         "hash_add" | "hash_set" if last.top != Pushed::Unknown => (last.below, Some(KEY_MAX)),
         "hash_add" | "hash_set" => (Pushed::Unknown, Some(KEY_MAX)),
-        "param_str" | "read" | "read_str" => (last.top, None),
+        "param_str" | "read" | "read_str" | "random_get" => (last.top, None),
+        // By how many pieces, and how long they are.
+        "fd_write" | "poll_oneoff" => return None,
         _ => return Some(call.worst_price(0)),
     };
     let bytes = length.length().or(most)?;

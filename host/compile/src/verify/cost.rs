@@ -36,7 +36,7 @@ pub(super) fn of(inventory: &Inventory<'_>, handlers: impl Iterator<Item = u32>)
         .imports
         .iter()
         .filter(|i| matches!(i.ty, TypeRef::Func(_)))
-        .map(|i| import::find(i.name))
+        .map(|i| import::resolve(i.module, i.name))
         .collect();
     let mut walk = Walk { inventory, hosts: &hosts, states: vec![State::New; inventory.functions.len()] };
     handlers

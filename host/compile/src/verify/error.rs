@@ -25,10 +25,8 @@ pub enum Reason {
     Reserved,
     /// A variable of the target by name.
     Variables,
-    /// A function of WASI.
+    /// A function of WASI that probes do not have.
     Wasi,
-    /// AssemblyScript's `env.abort`.
-    Abort,
     /// Something other than a function is imported.
     ImportKind,
     /// The memory is imported.
@@ -59,7 +57,6 @@ impl Reason {
             Self::Reserved => "reserved",
             Self::Variables => "variables",
             Self::Wasi => "wasi",
-            Self::Abort => "abort",
             Self::ImportKind => "import_kind",
             Self::ImportedMemory => "imported_memory",
             Self::Memory => "memory",

@@ -1,6 +1,7 @@
 //! Imports against the ABI's table of host calls.
 
-use trocar_abi::import::{IMPORTS, Import, MODULE, RESERVED, Ty, find};
+use trocar_abi::import::{IMPORTS, Import, MODULE, RESERVED, Ty, resolve};
+use trocar_abi::shim::{ABORT, ENV, SHIM, WASI};
 use trocar_package::nearest;
 use wasmparser::{FuncType, TypeRef, ValType};
 
@@ -9,8 +10,6 @@ use super::inventory::{Imported, Inventory};
 
 /// Module of variables of the target by name.
 const VARIABLES: &str = "trocar:var";
-/// Module of WASI preview 1.
-const WASI: &str = "wasi_snapshot_preview1";
 
 /// The host calls that the module imports, sorted by name, each once.
 pub(super) fn check(inventory: &Inventory<'_>) -> Result<Vec<&'static Import>, VerifyError> {
@@ -34,8 +33,19 @@ fn check_one(inventory: &Inventory<'_>, import: &Imported<'_>) -> Result<&'stati
             ),
         )
         .hint("remove the import")),
-        MODULE => {
-            let call = find(import.name).ok_or_else(|| unknown(import.name, &path))?;
+        VARIABLES => Err(VerifyError::new(
+            Reason::Variables,
+            format!("{path} asks for a variable by name, which is not in this version"),
+        )
+        .hint("read it through its address: `arg` or `reg`, and `read` at its offset")),
+        _ => {
+            let Some(call) = resolve(import.module, import.name) else {
+                return Err(if import.module == WASI {
+                    wasi(inventory)
+                } else {
+                    unknown(import.name, &path)
+                });
+            };
             let found = inventory.types.get(ty as usize);
             if found.is_some_and(|f| same(f, call)) {
                 return Ok(call);
@@ -47,18 +57,6 @@ fn check_one(inventory: &Inventory<'_>, import: &Imported<'_>) -> Result<&'stati
             )
             .hint("take the declaration from the SDK or from PROBE-ABI.md"))
         }
-        VARIABLES => Err(VerifyError::new(
-            Reason::Variables,
-            format!("{path} asks for a variable by name, which is not in this version"),
-        )
-        .hint("read it through its address: `arg` or `reg`, and `read` at its offset")),
-        WASI => Err(wasi(inventory)),
-        "env" if import.name == "abort" => Err(VerifyError::new(
-            Reason::Abort,
-            format!("{path} is AssemblyScript's way to report an abort, which the target does not have"),
-        )
-        .hint("build with `asc --use abort=`, which makes an abort a trap")),
-        _ => Err(unknown(import.name, &path)),
     }
 }
 
@@ -88,18 +86,21 @@ fn no_function(import: &Imported<'_>, path: &str) -> VerifyError {
 }
 
 fn wasi(inventory: &Inventory<'_>) -> VerifyError {
-    let mut names: Vec<String> =
-        inventory.imports.iter().filter(|i| i.module == WASI).map(|i| shown(i.name)).take(16).collect();
+    let refused = inventory.imports.iter().filter(|i| i.module == WASI && resolve(WASI, i.name).is_none());
+    let mut names: Vec<String> = refused.map(|i| shown(i.name)).take(16).collect();
     names.sort_unstable();
     names.dedup();
+    let there: Vec<&str> = SHIM.iter().filter(|i| i.module == WASI).map(|i| i.name).collect();
     VerifyError::new(
         Reason::Wasi,
-        format!("the module imports from WASI: {}; WASI runs in `trocar test` only for now", names.join(", ")),
+        format!("the module imports from WASI what probes do not have: {}", names.join(", ")),
     )
-    .hint(
-        "build without an operating system: Rust --target wasm32-unknown-unknown, clang --target=wasm32 -nostdlib, \
-         zig -target wasm32-freestanding; with libc, avoid stdio (snprintf pulls it in; zig cc links without it)",
-    )
+    .hint(format!(
+        "leave out files, arguments and sockets (in Go: os, net, and fmt, which needs os), or build without an \
+         operating system: Rust --target wasm32-unknown-unknown, clang --target=wasm32 -nostdlib, zig -target \
+         wasm32-freestanding; of WASI there are {}",
+        there.join(", ")
+    ))
 }
 
 fn unknown(name: &str, path: &str) -> VerifyError {
@@ -109,7 +110,7 @@ fn unknown(name: &str, path: &str) -> VerifyError {
         message = format!("{message}; did you mean `{MODULE}.{near}`?");
     }
     VerifyError::new(Reason::UnknownImport, message)
-        .hint(format!("module `{MODULE}` has {}", names.join(", ")))
+        .hint(format!("module `{MODULE}` has {}; module `{ENV}` has {ABORT}", names.join(", ")))
 }
 
 fn same(found: &FuncType, call: &Import) -> bool {

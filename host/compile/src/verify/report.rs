@@ -13,13 +13,6 @@ pub(super) fn notes(inventory: &Inventory<'_>, memory: MemoryPages) -> Vec<Strin
     if initialize && inventory.has_start {
         notes.push("It has both a start function and `_initialize`; the start function runs first.".into());
     }
-    if !initialize && inventory.exports_plain("__wasm_call_ctors") {
-        notes.push(
-            "It exports `__wasm_call_ctors` but no `_initialize`: its constructors do not run. Link with \
-             -mexec-model=reactor."
-                .into(),
-        );
-    }
     if inventory.exports_plain("_start") {
         notes.push(
             "It exports `_start`, which never runs in a target. Link as a library: -mexec-model=reactor or --no-entry."
@@ -74,13 +67,13 @@ impl Verified {
         rows.extend(self.handlers.iter().map(|h| ("handler", h.text())));
         rows.push(("fuel per hit", self.fuel_text()));
         rows.push(("system calls per hit", self.system_calls_text()));
-        if self.has_start || self.needs_initialize {
-            let what = match (self.has_start, self.needs_initialize) {
-                (true, true) => "start function, then _initialize",
-                (true, false) => "start function",
-                (false, _) => "_initialize",
-            };
-            rows.push(("runs once before", format!("{what}: metered, cut at {START_FUEL} fuel")));
+        let once: Vec<&str> =
+            self.has_start.then_some("start function").into_iter().chain(self.runs_once).collect();
+        if !once.is_empty() {
+            rows.push((
+                "runs once before",
+                format!("{}: metered, cut at {START_FUEL} fuel", once.join(", then ")),
+            ));
         }
         rows.extend(self.notes.iter().map(|n| ("note", n.clone())));
         rows

@@ -78,12 +78,17 @@ fn wrong_and_newer_manifests_are_refused() {
 fn start_functions_and_initialize_are_noted() {
     let verified =
         accepted(r#"(module (func $s) (start $s) (func (export "_initialize")) (func (export "on_hit")))"#);
-    assert!(verified.has_start && verified.needs_initialize);
-    assert!(verified.report().iter().any(|(label, _)| *label == "runs once before"));
+    assert!(verified.has_start && verified.runs_once == Some("_initialize"));
+    let once = |v: &trocar_compile::Verified| {
+        v.report().into_iter().find(|(label, _)| *label == "runs once before").map(|(_, text)| text)
+    };
+    assert_eq!(once(&verified).as_deref(), Some("start function, then _initialize"));
     let plain = accepted(r#"(module (func (export "on_hit")))"#);
-    assert!(!plain.has_start && !plain.needs_initialize);
+    assert_eq!((plain.has_start, plain.runs_once, once(&plain)), (false, None, None));
     let ctors = accepted(r#"(module (func (export "__wasm_call_ctors")) (func (export "on_hit")))"#);
-    assert!(ctors.notes[0].contains("constructors do not run"), "{:?}", ctors.notes);
+    assert_eq!(once(&ctors).as_deref(), Some("__wasm_call_ctors"));
+    let both = r#"(module (func (export "__wasm_call_ctors")) (func (export "_initialize")) (func (export "on_hit")))"#;
+    assert_eq!(accepted(both).runs_once, Some("_initialize"), "it calls the constructors itself");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Imports: unknown names, wrong types, and what other worlds import (GUESTS.md, G6 G7 G8).
 
 use trocar_abi::import::{Capability, IMPORTS, Ty};
+use trocar_abi::shim::SHIM;
 use trocar_compile::Reason;
 
 use crate::{accepted, refused, wasm};
@@ -81,19 +82,36 @@ fn reserved_and_later_names_are_refused() {
 }
 
 #[test]
-fn wasi_and_abort_are_refused_by_name_with_advice() {
+fn the_shim_is_accepted_with_its_types_and_gives_its_capabilities() {
+    let name = |t: &Ty| if *t == Ty::I32 { "i32" } else { "i64" };
+    for call in SHIM {
+        let params: Vec<&str> = call.params.iter().map(name).collect();
+        let result = call.result.as_ref().map_or(String::new(), |t| format!("(result {})", name(t)));
+        let import = |result: &str| {
+            let (module, name) = (call.module, call.name);
+            import(&format!(r#"(import "{module}" "{name}" (func (param {}) {result}))"#, params.join(" ")))
+        };
+        let verified = trocar_compile::verify(&import(&result)).unwrap();
+        assert_eq!((verified.imports[0].module, verified.imports[0].name), (call.module, call.name));
+        assert_eq!(verified.capabilities, [call.capability]);
+        assert_eq!((call.system_calls, verified.system_calls_per_call), (0, 0));
+        refused(&import("(result f64)"), Reason::Signature, call.name, "PROBE-ABI.md");
+    }
+}
+
+#[test]
+fn all_else_of_wasi_is_refused_by_name_with_what_there_is() {
     let bytes = import(
         r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
-           (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32)))"#,
+           (import "wasi_snapshot_preview1" "sock_send" (func))
+           (import "wasi_snapshot_preview1" "fd_read" (func))"#,
     );
-    refused(
-        &bytes,
-        Reason::Wasi,
-        "fd_close, fd_write; WASI runs in `trocar test` only",
-        "wasm32-unknown-unknown",
+    refused(&bytes, Reason::Wasi, "probes do not have: fd_read, sock_send", "wasm32-unknown-unknown");
+    refused(&bytes, Reason::Wasi, "", "of WASI there are args_get, args_sizes_get, clock_time_get");
+    let without = wasm(
+        r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) (func (export "on_hit")))"#,
     );
-    let bytes = import(r#"(import "env" "abort" (func (param i32 i32 i32 i32)))"#);
-    refused(&bytes, Reason::Abort, "`env.abort`", "--use abort=");
+    refused(&without, Reason::Memory, "`wasi_snapshot_preview1.sched_yield`", "(export \"memory\")");
 }
 
 #[test]

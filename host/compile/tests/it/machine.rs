@@ -43,6 +43,10 @@ impl Target for Memory {
         1
     }
 
+    fn real_time_ns(&self) -> u64 {
+        2
+    }
+
     fn cpu(&self) -> u32 {
         0
     }
@@ -91,6 +95,7 @@ impl Machine {
             strings: strings.leak(),
             go_arguments: false,
             rate: Rate::unlimited(),
+            seed: 1,
         };
         let module = Module::new(&ENGINE, &verified.wasm).unwrap();
         let handlers: Vec<&str> = verified.handlers.iter().map(|h| h.name.as_str()).collect();

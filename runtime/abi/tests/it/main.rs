@@ -3,6 +3,7 @@
 //! ```text
 //! page       PROBE-ABI.md: each row's signature, capability, fuel and system calls
 //! c          probe-sdk/c/trocar.h
+//! languages  probe-sdk/zig/trocar.zig, assemblyscript/trocar.ts and go/trocar.go
 //! rust       probe-sdk/rust/src/raw.rs and register.rs
 //! wat        the examples, and the template of `trocar new wat`
 //! ```
@@ -12,6 +13,7 @@
 
 mod calls;
 mod header;
+mod languages;
 mod page;
 mod rust;
 mod wat;

@@ -4,8 +4,9 @@ use trocar_abi::hit::REGISTERS;
 use trocar_abi::import::{IMPORTS, RESERVED, errno};
 use trocar_abi::map::{ENTRIES_MAX, HIST_BUCKETS, KEY_MAX, MAPS_MAX, PROBES};
 use trocar_abi::record::PAYLOAD_MAX;
+use trocar_abi::shim::SHIM;
 
-use crate::calls::assert_is_table;
+use crate::calls::{assert_is_table, wasm};
 use crate::{Call, file};
 
 fn page() -> String {
@@ -14,7 +15,11 @@ fn page() -> String {
 
 /// The rows of the table of host calls, as their cells.
 fn rows(page: &str) -> Vec<Vec<String>> {
-    let table = page.lines().skip_while(|l| !l.starts_with("| Call |")).skip(2);
+    table(page, "| Call |")
+}
+
+fn table(page: &str, head: &str) -> Vec<Vec<String>> {
+    let table = page.lines().skip_while(|l| !l.starts_with(head)).skip(2);
     let cells = |l: &str| l.trim_matches('|').split('|').map(|c| c.trim().to_owned()).collect();
     table.take_while(|l| l.starts_with('|')).map(cells).collect()
 }
@@ -59,6 +64,22 @@ fn each_row_has_the_capability_and_the_cost_of_the_table() {
         let fuel = format!("{}{}", import.fuel, if by_length { " + len/8" } else { "" });
         let expected = [import.capability.name(), &fuel, &import.system_calls.to_string()];
         assert_eq!(row[5..], expected, "{}", import.name);
+    }
+}
+
+#[test]
+fn the_shim_is_described_with_its_types_capabilities_and_fuel() {
+    let rows = table(&page(), "| Function |");
+    let names: Vec<&str> = rows.iter().map(|r| r[0].trim_matches('`')).collect();
+    assert_eq!(names, SHIM.iter().map(|i| i.name).collect::<Vec<_>>());
+    for (row, import) in rows.iter().zip(SHIM) {
+        let (params, result) = row[1].trim_matches(['`', '(']).split_once(')').unwrap();
+        let types = params.split(", ").filter(|p| !p.is_empty()).map(|p| ty(p.rsplit(": ").next().unwrap()));
+        assert!(types.eq(import.params.iter().copied().map(wasm)), "{}", import.name);
+        assert_eq!(result.trim().strip_prefix("->").map(ty), import.result.map(wasm), "{}", import.name);
+        assert_eq!(row[3], import.capability.name(), "{}", import.name);
+        let fuel: u64 = row[4].split([' ', ',']).next().unwrap().parse().unwrap();
+        assert_eq!((fuel, 0), (import.fuel, import.system_calls), "{}", import.name);
     }
 }
 

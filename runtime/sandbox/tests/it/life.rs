@@ -33,6 +33,20 @@ fn start_and_initialize_run_once_and_in_this_order() {
 }
 
 #[test]
+fn constructors_run_once_by_themselves_and_not_beside_initialize() {
+    let ctors = format!(r#"(func $ctors (export "__wasm_call_ctors") {COUNT_START})"#);
+    let hit = format!(r#"(func (export "on_hit") {COUNT_HIT})"#);
+    let reactor = format!(r#"(func (export "_initialize") {COUNT_INITIALIZE} (call $ctors))"#);
+    for (text, want) in
+        [(format!("{ctors} {hit}"), [1, 0, 2]), (format!("{ctors} {reactor} {hit}"), [1, 1, 2])]
+    {
+        let mut rig = counting().start(&module(&text));
+        assert_eq!([rig.hit(), rig.hit()], [Outcome::Executed; 2]);
+        assert_eq!([0, 1, 2].map(|i| rig.word(0, i)), want, "{text}");
+    }
+}
+
+#[test]
 fn what_runs_once_has_a_budget_of_its_own() {
     for once in [format!("(func $s {WORK}) (start $s)"), format!(r#"(func (export "_initialize") {WORK})"#)] {
         let wat = module(&format!(r#"{once} (func (export "on_hit"))"#));

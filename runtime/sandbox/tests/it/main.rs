@@ -8,6 +8,7 @@
 //! - `params`: parameters
 //! - `fuel`: what each thing costs, and where exactly it runs out
 //! - `traps`: each trap, by its code, and the instance after it
+//! - `shim`: what languages' runtimes import: WASI, `env.abort`
 //! - `life`: start functions, handlers, what is kept between hits
 //! - `allocations`: a hit takes no memory, and a trap keeps none
 //! - `config`: which features are on
@@ -36,5 +37,7 @@ mod reading;
 mod records;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod shim;
 #[cfg(test)]
 mod traps;

@@ -37,6 +37,8 @@ pub const SITE: u32 = 7;
 pub const THREAD: u32 = 4242;
 /// What the clock of the made-up target says.
 pub const CLOCK: u64 = 1_234_567_890_123;
+/// What its wall clock says.
+pub const REAL_CLOCK: u64 = 1_700_000_000_000_000_123;
 /// The processor of the made-up target.
 pub const PROCESSOR: u32 = 3;
 
@@ -78,6 +80,10 @@ impl Target for Fake {
 
     fn time_ns(&self) -> u64 {
         CLOCK
+    }
+
+    fn real_time_ns(&self) -> u64 {
+        REAL_CLOCK
     }
 
     fn cpu(&self) -> u32 {
@@ -218,6 +224,7 @@ impl Setup {
             go_arguments: self.go_arguments,
             // SAFETY: null, or a word that lives for ever and is only accessed atomically.
             rate: unsafe { Rate::new(self.records.map_or(std::ptr::null_mut(), AtomicI64::as_ptr), 10) },
+            seed: 1,
         };
         let target: &'static Fake = Box::leak(Box::new(self.target));
         let loaded = Loaded::new(&ENGINE, &module, &self.handlers)?;

@@ -5,6 +5,7 @@
 //! languages   C++ exceptions, Go, the system's python, a static musl server
 //! short_sites returns and other sites without five bytes of their own
 //! redis       Debian's redis-server under redis-benchmark
+//! guests      every guest language: its example, a hit, a trap, a limit
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
@@ -21,6 +22,7 @@
 
 mod count;
 mod ends;
+mod guests;
 mod hardened;
 mod kept;
 mod languages;

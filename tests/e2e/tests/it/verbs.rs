@@ -3,11 +3,10 @@
 
 use std::process::Command;
 
-use tempfile::TempDir;
 use trocar_test_support::command::{binary, text};
 use trocar_test_support::process::assert_mappings_equal;
 use trocar_test_support::process::mappings;
-use trocar_test_support::{Live, Target, run};
+use trocar_test_support::{Target, run};
 
 use crate::probe::counter;
 
@@ -83,52 +82,4 @@ fn a_command_can_be_started_with_its_probes_in_place() {
     // Its stdin is empty, so it says `ready` and ends; `main` is entered once.
     let outcome = run(&["count", "counter:main", "--", program.to_str().unwrap()]);
     assert_eq!(outcome.hits(), 1, "{outcome}");
-}
-
-/// `new`, `build` and `load` of a probe in a guest language.
-fn new_build_load(language: &str) {
-    let folder = TempDir::new().unwrap();
-    let in_folder = |args: &[&str], at: &std::path::Path| {
-        let mut command = Command::new(binary());
-        // Where rustup cannot add a target, tests/run names a compiler that has it.
-        if let Some(compiler) = std::env::var_os("TROCAR_GUEST_RUSTC") {
-            command.env("RUSTC", compiler);
-        }
-        let out = command.args(args).current_dir(at).output().unwrap();
-        assert!(out.status.success(), "trocar {args:?}: {out:?}");
-    };
-    in_folder(&["new", language, "first-probe"], folder.path());
-    let project = folder.path().join("first-probe");
-    in_folder(&["build"], &project);
-    let wasm = find_wasm(&project).unwrap_or_else(|| panic!("no .wasm below {}", project.display()));
-    let mut target = Target::start("counter");
-    let live = Live::attached(&["load", &wasm, "-p", &target.pid().to_string(), "--at", "work"]);
-    let calls = target.done("run 2 100");
-    let outcome = live.interrupt();
-    outcome.assert_clean();
-    assert_eq!(outcome.hits(), calls, "{outcome}");
-    assert_eq!(outcome.lost(), 0, "{outcome}");
-}
-
-/// The module of a project: not one below `target/*/deps`, where compilers leave their intermediate ones.
-fn find_wasm(folder: &std::path::Path) -> Option<String> {
-    let entries: Vec<_> = std::fs::read_dir(folder).ok()?.flatten().map(|e| e.path()).collect();
-    let here = entries.iter().find(|p| p.extension().is_some_and(|e| e == "wasm"));
-    let below = || entries.iter().filter(|p| p.is_dir() && !p.ends_with("deps")).find_map(|p| find_wasm(p));
-    here.and_then(|p| p.to_str().map(str::to_owned)).or_else(below)
-}
-
-#[test]
-fn a_new_wat_probe_builds_and_loads() {
-    new_build_load("wat");
-}
-
-#[test]
-fn a_new_c_probe_builds_and_loads() {
-    new_build_load("c");
-}
-
-#[test]
-fn a_new_rust_probe_builds_and_loads() {
-    new_build_load("rust");
 }
