@@ -9,6 +9,7 @@ const OWNERS: &[&str] = &["runtime/ring/", "runtime/sandbox/", "runtime/agent/",
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("host/compile/tests/it/", "a machine made of plain memory, and code that was just compiled, for tests"),
     ("host/rehearse/src/code.rs", "compiled code is loaded by a call that trusts it"),
+    ("tests/hostile/src/memory.rs", "a target that scribbles over shared memory, for tests and fuzzers"),
     ("tests/spec/tests/it/world.rs", "code that was just compiled is loaded as the agent loads it"),
     ("host/rehearse/src/memory.rs", "rings and maps are raw memory, off target as well"),
     ("probe-sdk/", "the import functions of the probe ABI are foreign functions, declared unsafe"),

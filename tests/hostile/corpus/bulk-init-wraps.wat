@@ -1,0 +1,6 @@
+;; trick: memory.init whose offset and length wrap
+;; end: quarantined memory access out of bounds
+(module
+  (memory (export "memory") 1)
+  (data $d "abcd")
+  (func (export "on_hit") (memory.init $d (i32.const 0) (i32.const -1) (i32.const 2))))

@@ -1,0 +1,3 @@
+;; trick: a component instead of a module
+;; end: refused component
+(component)

@@ -1,0 +1,5 @@
+;; trick: a throw
+;; end: refused exceptions
+(module
+  (tag $e)
+  (func (export "on_hit") (throw $e)))

@@ -1,0 +1,3 @@
+;; trick: no bytes at all
+;; end: refused empty
+(module binary "")

@@ -1,0 +1,3 @@
+;; trick: bytes that are no module
+;; end: refused not a WebAssembly
+(module binary "\de\ad\be\ef\de\ad\be\ef")

@@ -1,0 +1,5 @@
+;; trick: a version below zero
+;; end: refused abi
+(module
+  (func (export "on_hit") (nop))
+  (@custom "trocar.manifest" "{\"abi\":-1,\"name\":\"p\"}"))

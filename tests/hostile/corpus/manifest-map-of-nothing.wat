@@ -1,0 +1,5 @@
+;; trick: a map of no entries
+;; end: refused entries
+(module
+  (func (export "on_hit") (nop))
+  (@custom "trocar.manifest" "{\"abi\":1,\"name\":\"p\",\"maps\":[{\"name\":\"m\",\"kind\":\"counter\",\"entries\":0}]}"))

@@ -1,0 +1,4 @@
+;; trick: unreachable
+;; end: quarantined unreachable
+(module
+  (func (export "on_hit") unreachable))

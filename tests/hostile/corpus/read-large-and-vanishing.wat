@@ -1,0 +1,9 @@
+;; trick: a large read over pages of which some go away
+;; end: clean
+;; target: unsteady
+(module
+  (import "trocar" "read" (func $read (param i64 i32 i32) (result i32)))
+  (import "trocar" "reg" (func $reg (param i32) (result i64)))
+  (import "trocar" "arg" (func $arg (param i32) (result i64)))
+  (memory (export "memory") 1)
+  (func (export "on_hit") (drop (call $read (call $arg (i32.const 0)) (i32.const 0) (i32.const 16384)))))

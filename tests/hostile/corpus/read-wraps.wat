@@ -1,0 +1,8 @@
+;; trick: a range that wraps around the end of all addresses
+;; end: fine
+(module
+  (import "trocar" "read" (func $read (param i64 i32 i32) (result i32)))
+  (import "trocar" "reg" (func $reg (param i32) (result i64)))
+  (import "trocar" "arg" (func $arg (param i32) (result i64)))
+  (memory (export "memory") 1)
+  (func (export "on_hit") (if (i32.ne (call $read (i64.const -4) (i32.const 0) (i32.const 8)) (i32.const -14)) (then unreachable))))

@@ -1,0 +1,7 @@
+;; trick: start and _initialize share one budget
+;; end: refused fuel
+(module
+  (func $s (local i32) (local.set 0 (i32.const 1100000)) (loop (local.set 0 (i32.sub (local.get 0) (i32.const 1))) (br_if 0 (local.get 0))))
+  (func (export "_initialize") (call $s))
+  (start $s)
+  (func (export "on_hit") (nop)))
