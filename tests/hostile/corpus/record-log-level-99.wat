@@ -1,5 +1,5 @@
 ;; trick: a log level that does not exist
-;; end: fine
+;; end: clean
 (module
   (import "trocar" "log" (func $log (param i32 i32 i32)))
   (memory (export "memory") 1)

@@ -1,5 +1,5 @@
 ;; trick: more bytes than the schema says
-;; end: fine
+;; end: clean
 (module
   (import "trocar" "emit" (func $emit (param i32 i32 i32)))
   (memory (export "memory") 1)

@@ -1,5 +1,5 @@
 ;; trick: event number 65535, which no manifest has
-;; end: fine
+;; end: clean
 (module
   (import "trocar" "emit" (func $emit (param i32 i32 i32)))
   (memory (export "memory") 1)

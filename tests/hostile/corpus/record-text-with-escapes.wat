@@ -1,5 +1,5 @@
 ;; trick: a field of text that clears the terminal
-;; end: fine
+;; end: clean
 (module
   (import "trocar" "emit" (func $emit (param i32 i32 i32)))
   (memory (export "memory") 1)
