@@ -15,6 +15,7 @@ mod live;
 mod out;
 mod probe;
 pub mod quantity;
+mod replay;
 mod start;
 mod target;
 mod templates;

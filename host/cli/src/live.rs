@@ -12,6 +12,7 @@ use trocar_target::Failure;
 
 use crate::interrupt::Interrupt;
 use crate::out::Out;
+use crate::replay::Again;
 use crate::trouble::{Broken, Outcome};
 
 /// Time between two looks at the rings.
@@ -37,15 +38,20 @@ pub(crate) struct Ends {
 /// Hands replies on, and remembers the first that could not be written.
 struct Speaker<'a> {
     out: &'a mut Out,
+    /// How hits that trapped are seen again.
+    again: Option<&'a Again<'a>>,
     broken: Option<Broken>,
     news: bool,
 }
 
 impl Speaker<'_> {
-    fn say(&mut self, reply: &Reply) {
+    fn say(&mut self, mut reply: Reply) {
         self.news = true;
+        if let (Reply::State(change), Some(again)) = (&mut reply, self.again) {
+            again.complete(change);
+        }
         if self.broken.is_none() {
-            self.broken = self.out.reply(reply).err();
+            self.broken = self.out.reply(&reply).err();
         }
     }
 
@@ -81,7 +87,7 @@ impl Run<'_> {
         let turn = session.poll(&mut |reply| match reply {
             // Said last: what the probe wrote before comes before.
             Reply::Exited(_) => exited = Some(reply),
-            reply => self.speaker.say(&reply),
+            reply => self.speaker.say(reply),
         });
         match turn {
             Ok(Turn::Live) => return Some(session),
@@ -94,8 +100,8 @@ impl Run<'_> {
             Ok(Turn::Ended) => {
                 self.worst(ends.target_ended);
                 self.executed = self.executed.saturating_add(session.executed());
-                session.last_words(&mut |reply| self.speaker.say(&reply));
-                if let Some(reply) = &exited {
+                session.last_words(&mut |reply| self.speaker.say(reply));
+                if let Some(reply) = exited {
                     self.speaker.say(reply);
                 }
             }
@@ -110,7 +116,7 @@ impl Run<'_> {
     /// Takes a session out of its target.
     fn finish(&mut self, session: Session) {
         self.executed = self.executed.saturating_add(session.executed());
-        match session.detach(&mut |reply| self.speaker.say(&reply)) {
+        match session.detach(&mut |reply| self.speaker.say(reply)) {
             Ok(Receipt { restored: true, .. }) => {}
             Ok(_) => self.worst(BUG),
             Err(failure) => self.failed(failure),
@@ -124,11 +130,17 @@ fn attached(session: &Session) -> Reply {
 }
 
 /// Runs the sessions until something ends them, and gives the exit status.
-pub(crate) fn run(mut sessions: Vec<Session>, ends: &Ends, interrupt: &Interrupt, out: &mut Out) -> Outcome {
-    let speaker = Speaker { out, broken: None, news: false };
+pub(crate) fn run(
+    mut sessions: Vec<Session>,
+    ends: &Ends,
+    again: &Again<'_>,
+    interrupt: &Interrupt,
+    out: &mut Out,
+) -> Outcome {
+    let speaker = Speaker { out, again: Some(again), broken: None, news: false };
     let mut run = Run { speaker, status: 0, failure: None, executed: 0 };
     for session in &sessions {
-        run.speaker.say(&attached(session));
+        run.speaker.say(attached(session));
     }
     run.speaker.flush();
     let began = Instant::now();
@@ -146,7 +158,7 @@ pub(crate) fn run(mut sessions: Vec<Session>, ends: &Ends, interrupt: &Interrupt
         if reported.elapsed() >= REPORT {
             reported = Instant::now();
             for session in &mut sessions {
-                session.report(false, &mut |reply| run.speaker.say(&reply));
+                session.report(false, &mut |reply| run.speaker.say(reply));
             }
         }
         run.speaker.flush();
@@ -168,10 +180,10 @@ pub(crate) fn run(mut sessions: Vec<Session>, ends: &Ends, interrupt: &Interrupt
 
 /// Detaches sessions whose command failed before it began.
 pub(crate) fn let_go(sessions: Vec<Session>, out: &mut Out) {
-    let speaker = Speaker { out, broken: None, news: false };
+    let speaker = Speaker { out, again: None, broken: None, news: false };
     let mut run = Run { speaker, status: 0, failure: None, executed: 0 };
     for session in sessions {
-        run.speaker.say(&attached(&session));
+        run.speaker.say(attached(&session));
         run.finish(session);
     }
     run.speaker.flush();

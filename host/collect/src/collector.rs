@@ -6,6 +6,7 @@
 
 use std::mem::offset_of;
 
+use trocar_abi::evidence::Which;
 use trocar_abi::map::{ENTRIES_MAX, KEY_MAX, MAPS_MAX, MapKind, MapSpec};
 use trocar_abi::record::RecordHead;
 use trocar_abi::shared::{
@@ -13,6 +14,7 @@ use trocar_abi::shared::{
 };
 use trocar_ring::{Consumer, Corrupt, SharedView};
 
+use crate::evidence::{self, TrapEvidence};
 use crate::maps::{self, MergedMap};
 use crate::totals::{self, ProbeStatus, SiteTotals};
 
@@ -195,6 +197,12 @@ impl Collector {
             claimed: self.claimed(),
             abandoned: self.view.load_u64_acquire(offset_of!(SharedHead, abandoned) as u64).unwrap_or(0),
         }
+    }
+
+    /// What the first hit that trapped left, or the one that brought the quarantine; `None` before it did.
+    #[must_use]
+    pub fn evidence(&self, which: Which) -> Option<TrapEvidence> {
+        evidence::read(&self.view, which)
     }
 
     /// Hands out what all rings hold: oldest first within a thread; between threads there is no order.

@@ -8,6 +8,7 @@
 
 mod collector;
 mod decode;
+mod evidence;
 mod limits;
 mod maps;
 mod totals;
@@ -19,5 +20,6 @@ mod tests;
 
 pub use collector::{BadShared, Collector, ContextInfo, Drained, Record, RingFault};
 pub use decode::{Decoded, NamedRow, decode, named_rows};
+pub use evidence::TrapEvidence;
 pub use maps::{MergedMap, ROWS_MAX};
 pub use totals::{ProbeStatus, SiteTotals};

@@ -3,6 +3,7 @@
 
 use std::mem::offset_of;
 
+use trocar_abi::evidence::{Evidence, FRAMES_MAX, STACK_WORDS, Which, offset};
 use trocar_abi::loss::Loss;
 use trocar_abi::map::{HIST_BUCKETS, MapKind, MapSpec, hist_bucket};
 use trocar_abi::record::{RecordHead, RecordKind};
@@ -408,4 +409,31 @@ fn records_are_granted_up_to_what_may_be_written_at_once() {
         collector.grant_records(n, 10);
         assert_eq!(left(), expected);
     }
+}
+
+#[test]
+fn evidence_is_read_once_it_is_whole_and_never_longer_than_it_can_be() {
+    let fake = Fake::new(LAYOUT);
+    let collector = collector(&fake);
+    let at = |field: usize| offset(Which::Last) + field as u64;
+    let half = |field, value| fake.view.store_u32(at(field), value).unwrap();
+    let word = |field, value| fake.view.store_u64(at(field), value).unwrap();
+    half(offset_of!(Evidence, trap_code), TrapCode::Table as u32);
+    half(offset_of!(Evidence, tid), 812);
+    word(offset_of!(Evidence, registers) + 8 * 7, 0x7fff_0000);
+    word(offset_of!(Evidence, stack), 0x1234);
+    half(offset_of!(Evidence, frames), 0x40);
+    assert_eq!(collector.evidence(Which::Last), None, "not written yet");
+    half(offset_of!(Evidence, written), 1);
+    assert_eq!(collector.evidence(Which::First), None, "another one");
+    let bare = collector.evidence(Which::Last).unwrap();
+    assert_eq!((bare.trap, bare.tid, bare.registers[7]), (TrapCode::Table, 812, 0x7fff_0000));
+    assert!(bare.stack.is_empty() && bare.frames.is_empty());
+    // Counts are the target's: nothing is read past what there is.
+    word(offset_of!(Evidence, stack_count), u64::MAX);
+    half(offset_of!(Evidence, frame_count), u32::MAX);
+    half(offset_of!(Evidence, trap_code), 12345);
+    let full = collector.evidence(Which::Last).unwrap();
+    assert_eq!((full.stack.len(), full.frames.len(), full.trap), (STACK_WORDS, FRAMES_MAX, TrapCode::Other));
+    assert_eq!((full.stack[0], full.frames[0]), (0x1234, 0x40));
 }

@@ -28,11 +28,13 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, set_parent_process_death_signal, setrlimit,
 };
 
-use crate::precompile::{CompileError, compile};
+use crate::precompile::{CompileError, Output, compile};
 use crate::verify::MODULE_BYTES_MAX;
 
 /// First word of the child.
 const COMPILE: &str = "__compile";
+/// Its second word, if a map of addresses is wanted.
+const MAP: &str = "map";
 /// Processor time of the child in seconds. A module of the greatest size that a compiler made takes some seconds.
 const PROCESSOR_SECONDS: u64 = 15;
 /// Time of the child, however busy the machine is.
@@ -61,12 +63,12 @@ pub fn become_compiler() -> Option<u8> {
 }
 
 /// Compiles a module, in a child if this program has one.
-pub(crate) fn run(wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
+pub(crate) fn run(wasm: &[u8], output: Output) -> Result<Vec<u8>, CompileError> {
     if !IS_COMPILER.load(Ordering::Relaxed) {
-        return compile(wasm);
+        return compile(wasm, output);
     }
     let mut child = Command::new("/proc/self/exe");
-    child.arg(COMPILE).env_clear();
+    child.arg(COMPILE).args((output == Output::CodeAndMap).then_some(MAP)).env_clear();
     let started = Worker::start(child, wasm).map_err(|e| CompileError::NoCompiler(e.to_string()))?;
     started.finish(DEADLINE)
 }
@@ -86,7 +88,8 @@ fn serve() -> io::Result<u8> {
     limit(Resource::Core, 0, 0)?;
     let mut wasm = Vec::new();
     io::stdin().take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut wasm)?;
-    let (status, answer) = match compile(&wasm) {
+    let map = std::env::args_os().nth(2).is_some_and(|word| word == OsStr::new(MAP));
+    let (status, answer) = match compile(&wasm, if map { Output::CodeAndMap } else { Output::Code }) {
         Ok(code) => (0, code),
         Err(
             CompileError::Refused(reason) | CompileError::Stopped(reason) | CompileError::NoCompiler(reason),

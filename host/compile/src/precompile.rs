@@ -85,10 +85,23 @@ impl CompileError {
 /// # Errors
 /// A setting that this build of the engine does not have: a bug of ours.
 pub fn engine() -> Result<Engine, CompileError> {
+    engine_for(Output::Code)
+}
+
+/// What the compiler is to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// What the agent loads.
+    Code,
+    /// The same, and which bytes of the module each part of it came from.
+    CodeAndMap,
+}
+
+fn engine_for(output: Output) -> Result<Engine, CompileError> {
     let mut config = Config::new();
     trocar_sandbox::configure(&mut config);
     config.cranelift_opt_level(OptLevel::Speed);
-    config.generate_address_map(false);
+    config.generate_address_map(output == Output::CodeAndMap);
     config.native_unwind_info(false);
     config.target("x86_64-unknown-linux-gnu").and_then(|config| Engine::new(config)).map_err(refused)
 }
@@ -99,8 +112,8 @@ fn refused(error: wasmtime::Error) -> CompileError {
 }
 
 /// Compiles a module in this process. How long it takes and how much memory, the module decides.
-pub(crate) fn compile(wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
-    engine()?.precompile_module(wasm).map_err(refused)
+pub(crate) fn compile(wasm: &[u8], output: Output) -> Result<Vec<u8>, CompileError> {
+    engine_for(output)?.precompile_module(wasm).map_err(refused)
 }
 
 /// Takes a module's code from the cache, or compiles it: in a child with limits, if this program can be one
@@ -114,7 +127,7 @@ pub fn precompile(wasm: &[u8]) -> Result<Compiled, CompileError> {
         check_frames(&code)?;
         return Ok(Compiled { code, cached: true });
     }
-    let code = compiler::run(wasm)?;
+    let code = compiler::run(wasm, Output::Code)?;
     check_frames(&code)?;
     if let Some(path) = path {
         // The cache is a help, not a need: a full disk must not keep a probe away.

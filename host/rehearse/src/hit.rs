@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use trocar_abi::hit::{HitFrame, REGISTERS};
 
 /// Most bytes of memory in one recorded hit.
 const MEMORY_MAX: usize = 16 << 20;
-/// Registers of the integer arguments, in their order (System V x86-64 ABI, 3.2.3).
-const ARGUMENTS: [&str; 6] = ["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
+const ARGUMENTS: [&str; 6] = HitFrame::ARGUMENTS;
 
 /// A number: an integer, or a text such as `0x7ffd1000`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,17 +35,23 @@ impl<'de> Deserialize<'de> for Word {
     }
 }
 
+impl Serialize for Word {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
 /// A range of the target's memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedMemory {
     /// Its first address.
     pub address: Word,
     /// Its bytes as hexadecimal digits.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hex: Option<String>,
     /// Its bytes as text; a NUL follows.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
@@ -55,11 +60,11 @@ pub struct RecordedMemory {
 /// ```json
 /// {"args":[3,"0x5000"],"regs":{"rax":1},"memory":[{"address":"0x5000","text":"get"}],"tid":812,"handler":"on_hit"}
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedHit {
     /// Integer arguments, at most six.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<Word>,
     /// Registers by name; they win over `args`.
     #[serde(default)]
@@ -76,15 +81,21 @@ pub struct RecordedHit {
     /// Clock at the hit, in nanoseconds.
     #[serde(default)]
     pub time_ns: u64,
-    /// At an exit of a function: how long its call took.
+    /// Number of the processor.
     #[serde(default)]
+    pub cpu: u32,
+    /// At an exit of a function: how long its call took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span_ns: Option<i64>,
     /// Index of the function.
     #[serde(default)]
     pub function: u32,
     /// Export name of the handler; without it the first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
+    /// Arguments are where Go puts them; `args` are those of other languages in any case.
+    #[serde(default)]
+    pub go: bool,
 }
 
 /// What is wrong with a recorded hit.
@@ -136,6 +147,23 @@ impl RecordedHit {
         Ok(hit)
     }
 
+    /// All registers by their DWARF numbers, as a probe sees them.
+    ///
+    /// # Errors
+    /// The hit is not as it should be.
+    pub fn registers(&self) -> Result<[u64; 17], HitError> {
+        let ready = self.ready()?;
+        let mut registers = [0; 17];
+        for (number, register) in (0..).zip(&mut registers) {
+            *register = match number {
+                7 => ready.rsp,
+                16 => ready.rip,
+                n => ready.frame.register(n).unwrap_or(0),
+            };
+        }
+        Ok(registers)
+    }
+
     pub(crate) fn ready(&self) -> Result<Ready, HitError> {
         if self.args.len() > ARGUMENTS.len() {
             return Err(HitError::Arguments(self.args.len()));
@@ -152,6 +180,15 @@ impl RecordedHit {
         }
         let value = |name: &str| values.get(name).copied().unwrap_or(0);
         Ok(Ready { frame: frame(value), rsp: value("rsp"), rip: value("rip"), memory })
+    }
+}
+
+impl RecordedMemory {
+    /// A range with these bytes.
+    #[must_use]
+    pub fn new(address: u64, bytes: &[u8]) -> Self {
+        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { address: Word(address), hex: Some(hex), text: None }
     }
 }
 
@@ -211,22 +248,21 @@ const POINTERS: u64 = 256;
 #[must_use]
 pub fn made_up(index: u64) -> RecordedHit {
     let text_at = BASE + POINTERS * 8;
-    let mut hex = String::new();
-    for byte in (0..POINTERS).flat_map(|_| text_at.to_le_bytes()).chain(*b"made-up\0") {
-        hex.push_str(&format!("{byte:02x}"));
-    }
+    let bytes: Vec<u8> = (0..POINTERS).flat_map(|_| text_at.to_le_bytes()).chain(*b"made-up\0").collect();
     let args = [BASE, index, 1 << (index % 32), index % 7, 0, u64::MAX];
     RecordedHit {
         args: args.map(Word).into(),
         regs: [("rsp", 0x7fff_0000), ("rip", 0x40_1000), ("rax", index)]
             .map(|(name, value)| (name.to_owned(), Word(value)))
             .into(),
-        memory: vec![RecordedMemory { address: Word(BASE), hex: Some(hex), text: None }],
+        memory: vec![RecordedMemory::new(BASE, &bytes)],
         tid: 1000 + u32::try_from(index % 4).unwrap_or(0),
         site: 0,
         time_ns: index.wrapping_mul(1_000_000),
+        cpu: 0,
         span_ns: i64::try_from(index.wrapping_mul(1000)).ok(),
         function: 0,
         handler: None,
+        go: false,
     }
 }

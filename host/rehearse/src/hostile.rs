@@ -89,21 +89,18 @@ impl HostileKind {
     pub fn hit(&self, handler: &str, round: u64) -> RecordedHit {
         let mut dice = Dice(round.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.name.len() as u64);
         let enemy = (self.make)(&mut dice);
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         RecordedHit {
             args: Vec::new(),
             regs: enemy.registers.into_iter().map(|(name, value)| (name.to_owned(), Word(value))).collect(),
-            memory: enemy
-                .memory
-                .into_iter()
-                .map(|(at, bytes)| RecordedMemory { address: Word(at), hex: Some(hex(&bytes)), text: None })
-                .collect(),
+            memory: enemy.memory.into_iter().map(|(at, bytes)| RecordedMemory::new(at, &bytes)).collect(),
             tid: dice.pick([0, 1, u32::MAX]),
             site: 0,
             time_ns: dice.pick([0, 1, u64::MAX]),
+            cpu: 0,
             span_ns: Some(dice.pick([-1, 0, i64::MAX, i64::MIN])),
             function: 0,
             handler: Some(handler.to_owned()),
+            go: false,
         }
     }
 }

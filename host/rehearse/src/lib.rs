@@ -18,4 +18,5 @@ mod replay;
 pub use hit::{HitError, RecordedHit, RecordedMemory, Word, made_up};
 pub use hostile::{HOSTILE, HostileKind};
 pub use rehearsal::{HitResult, MapResult, Probe, Rehearsal, RehearseError};
+pub use replay::Live;
 pub use trocar_sandbox::Outcome;

@@ -1,19 +1,20 @@
 //! The rehearsal: the code that a target would get, one instance, hits one after another.
 
+use std::cell::OnceCell;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use trocar_abi::map::MapSpec;
 use trocar_collect::{Collector, Decoded, NamedRow, decode, named_rows};
-use trocar_compile::{CompileError, precompile};
+use trocar_compile::{CodeMap, CompileError, Compiled, Spot, precompile};
 use trocar_package::{Manifest, ParamValue};
 use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome, Rate, START_FUEL};
 use wasmtime::{Config, Engine};
 
 use crate::code;
-use crate::hit::{HitError, RecordedHit};
+use crate::hit::{HitError, RecordedHit, RecordedMemory};
 use crate::memory;
-use crate::replay::Replay;
+use crate::replay::{Live, Replay};
 
 /// Seed of random numbers: a hit is rehearsed the same each time.
 const SEED: u64 = 0x7472_6f63_6172_0001;
@@ -57,6 +58,8 @@ pub struct HitResult {
     pub fuel: u64,
     /// Reads of the target's memory: each would be a system call.
     pub reads: u64,
+    /// If it trapped: return addresses in its code, innermost first, for [`Rehearsal::spots`].
+    pub trapped_at: Vec<u32>,
     /// What it wrote, in order.
     pub records: Vec<Decoded>,
 }
@@ -82,6 +85,10 @@ pub struct Rehearsal {
     replay: &'static Replay,
     manifest: Manifest,
     fuel: u64,
+    wasm: Vec<u8>,
+    code: Compiled,
+    /// Made when the first trap is asked for.
+    map: OnceCell<Option<CodeMap>>,
 }
 
 impl Rehearsal {
@@ -94,7 +101,8 @@ impl Rehearsal {
         let mut config = Config::new();
         trocar_sandbox::configure(&mut config);
         let engine = Engine::new(&config).map_err(failed)?;
-        let module = code::load(&engine, &precompile(probe.wasm)?).map_err(failed)?;
+        let code = precompile(probe.wasm)?;
+        let module = code::load(&engine, &code).map_err(failed)?;
         let names: Vec<&str> = probe.manifest.handlers.iter().map(|h| h.name.as_str()).collect();
         let loaded = Loaded::new(&engine, &module, &names).map_err(failed)?;
 
@@ -116,11 +124,12 @@ impl Rehearsal {
         };
         let replay: &'static Replay = Box::leak(Box::default());
         // Go's runtime does not start where the clock says zero.
-        replay.set(Vec::new(), &RecordedHit { time_ns: 1_000_000_000, ..RecordedHit::default() });
+        replay.set(Vec::new(), None, &RecordedHit { time_ns: 1_000_000_000, ..RecordedHit::default() });
         let memory_max = usize::try_from(probe.memory_bytes).unwrap_or(usize::MAX);
         let instance =
             Instance::new(&loaded, env, replay, probe.fuel, START_FUEL, memory_max).map_err(failed)?;
-        Ok(Self { instance, collector, replay, manifest: probe.manifest.clone(), fuel: probe.fuel })
+        let (manifest, wasm, fuel) = (probe.manifest.clone(), probe.wasm.to_vec(), probe.fuel);
+        Ok(Self { instance, collector, replay, manifest, fuel, wasm, code, map: OnceCell::new() })
     }
 
     /// Runs one hit. A handler that the manifest does not have is the first one's place: check its name before.
@@ -128,16 +137,41 @@ impl Rehearsal {
     /// # Errors
     /// The hit is not as it should be.
     pub fn hit(&mut self, hit: &RecordedHit) -> Result<HitResult, HitError> {
-        let outcome = self.run(hit)?;
+        self.finish(hit, None)
+    }
+
+    /// Runs one hit that came a moment ago in a process whose memory `live` reads; what the hit has of it itself is taken
+    /// from there. The hit with the memory that was read, so that it can be repeated without the process.
+    ///
+    /// # Errors
+    /// The hit is not as it should be.
+    pub fn hit_live(&mut self, hit: &RecordedHit, live: Live) -> Result<(HitResult, RecordedHit), HitError> {
+        let result = self.finish(hit, Some(live))?;
+        let memory = self.replay.kept().iter().map(|(at, bytes)| RecordedMemory::new(*at, bytes)).collect();
+        Ok((result, RecordedHit { memory, ..hit.clone() }))
+    }
+
+    fn finish(&mut self, hit: &RecordedHit, live: Option<Live>) -> Result<HitResult, HitError> {
+        let outcome = self.run(hit, live)?;
         let fuel = self.fuel.saturating_sub(self.instance.fuel_left());
         let (mut records, manifest) = (Vec::new(), &self.manifest);
         self.collector.records(|record| records.push(decode(manifest, &record.head, record.payload)));
-        Ok(HitResult { outcome, fuel, reads: self.replay.reads(), records })
+        let trapped = matches!(outcome, Outcome::Trapped(_));
+        let trapped_at = if trapped { self.instance.trapped_at().collect() } else { Vec::new() };
+        Ok(HitResult { outcome, fuel, reads: self.replay.reads(), records, trapped_at })
     }
 
-    fn run(&mut self, hit: &RecordedHit) -> Result<Outcome, HitError> {
+    /// The functions to which addresses belong that a hit trapped at.
+    #[must_use]
+    pub fn spots(&self, addresses: &[u32]) -> Vec<Spot> {
+        let map = self.map.get_or_init(|| CodeMap::of(&self.wasm, self.code.code()).ok());
+        addresses.iter().filter_map(|address| map.as_ref()?.caller(*address)).collect()
+    }
+
+    fn run(&mut self, hit: &RecordedHit, live: Option<Live>) -> Result<Outcome, HitError> {
         let ready = hit.ready()?;
-        self.replay.set(ready.memory, hit);
+        self.replay.set(ready.memory, live, hit);
+        self.instance.set_go_arguments(hit.go);
         let frame = NonNull::from(&ready.frame);
         let handler = self.handler(hit);
         let hit = Hit { frame, rsp: ready.rsp, rip: ready.rip, site: hit.site, tid: hit.tid };
@@ -176,7 +210,7 @@ impl Rehearsal {
         let ready = hit.ready()?;
         let frame = NonNull::from(&ready.frame);
         let (rsp, rip) = (ready.rsp, ready.rip);
-        self.replay.set(ready.memory, hit);
+        self.replay.set(ready.memory, None, hit);
         let handler = self.handler(hit);
         let hit = Hit { frame, rsp, rip, site: hit.site, tid: hit.tid };
         let (until, mut best) = (Instant::now() + PRICE_TIME, f64::INFINITY);

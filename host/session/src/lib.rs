@@ -5,6 +5,7 @@
 //! What a session has to say, it says as [`reply::Reply`]; it does not know who listens.
 
 mod budget;
+mod evidence;
 mod live;
 mod modules;
 mod name;

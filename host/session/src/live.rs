@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use trocar_abi::evidence::Which;
 use trocar_abi::loss::Loss;
 use trocar_abi::shared::{HIT_FUEL, ProbeState, SPAN_FUEL};
 use trocar_collect::{Collector, Decoded, NamedRow, SiteTotals, decode, named_rows};
@@ -10,6 +11,7 @@ use trocar_package::{FieldValue, Manifest};
 use trocar_target::{Failure, FailureKind, Process};
 
 use crate::budget::{CoreBudget, Verdict};
+use crate::evidence::Reader;
 use crate::name::session_name;
 use crate::prepare::{Prepared, unless_it_ended};
 use crate::reply::{
@@ -54,6 +56,7 @@ pub struct Session {
     prices: Vec<(u64, bool)>,
     reported: (Instant, Vec<u64>),
     corrupt: Vec<String>,
+    evidence: Reader,
     /// The functions of `return:` points.
     functions: Vec<String>,
     times_calls: bool,
@@ -75,6 +78,12 @@ impl Session {
                 attachment.detach()?;
                 return Err(bug(format!("the shared memory is not as we made it: {error}")));
             }
+        };
+        let evidence = Reader {
+            wasm: prepared.verified.wasm,
+            code: prepared.code,
+            handlers: plan.probe.handlers,
+            go: plan.go,
         };
         let (pid, manifest) = (plan.process.pid, prepared.verified.manifest);
         let times_calls = prepared.planned.sites.iter().any(|s| s.span == Span::Entry);
@@ -122,6 +131,7 @@ impl Session {
             over: false,
             tended: now,
             corrupt: Vec::new(),
+            evidence,
             functions,
             times_calls,
         })
@@ -233,13 +243,8 @@ impl Session {
     fn change(&mut self, state: &'static str, why: String, say: &mut dyn FnMut(Reply)) {
         self.state = state;
         self.why = why;
-        say(Reply::State(StateChange {
-            pid: self.pid,
-            session: self.id.clone(),
-            probe: self.probe.clone(),
-            state: state.into(),
-            why: self.why.clone(),
-        }));
+        let which = (state == "quarantined").then_some(Which::Last);
+        say(Reply::State(self.state_change(self.why.clone(), which)));
     }
 
     fn look_at_state(&mut self, say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
@@ -279,6 +284,29 @@ impl Session {
         }
         self.change(state, why, say);
         Ok(())
+    }
+
+    /// What is to be said of the state, with the evidence of a hit.
+    fn state_change(&self, why: String, which: Option<Which>) -> StateChange {
+        let evidence = which.and_then(|w| self.evidence.of(w, &self.collector, &self.attached.sites));
+        StateChange {
+            pid: self.pid,
+            session: self.id.clone(),
+            probe: self.probe.clone(),
+            state: self.state.into(),
+            why,
+            evidence: evidence.map(Box::new),
+        }
+    }
+
+    /// Hits that trapped and were too few for a quarantine are told at the end, with the first of them.
+    fn tell_traps(&self, say: &mut dyn FnMut(Reply)) {
+        let traps = self.collector.status().traps;
+        if traps > 0 && self.state != "quarantined" {
+            let limit = self.attached.limits.traps;
+            let why = format!("bad hits: {traps}, of the {limit} that bring a quarantine; this is the first");
+            say(Reply::State(self.state_change(why, Some(Which::First))));
+        }
     }
 
     fn how_it_ended(&self) -> String {
@@ -404,6 +432,7 @@ impl Session {
     /// # Errors
     /// The target would not be stopped: what is left is in the message. That it ended is no failure.
     pub fn detach(mut self, say: &mut dyn FnMut(Reply)) -> Result<Receipt, Failure> {
+        self.tell_traps(say);
         let result = self.attachment.detach();
         // Every hit is over now: these are the exact numbers.
         self.drain(say);
@@ -430,6 +459,7 @@ impl Session {
     /// The last of what the probe wrote, after the target ended: the rings outlive it.
     pub fn last_words(mut self, say: &mut dyn FnMut(Reply)) {
         self.drain(say);
+        self.tell_traps(say);
         self.report(true, say);
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+pub use crate::evidence::{Evidence, Frame, Replay, arguments, frames};
+
 /// One reply. As JSON it is an object with `kind` and the fields of its variant; the sink adds `ts`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -279,6 +281,9 @@ pub struct StateChange {
     pub state: String,
     /// Why.
     pub why: String,
+    /// What is known of the hit that brought the quarantine, or of the first that trapped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Box<Evidence>>,
 }
 
 /// What detaching did.

@@ -23,7 +23,7 @@ mod table;
 
 pub use escape::escape;
 pub use json::JsonSink;
-pub use table::{Align, Grid, Line, Style, TableSink, Tone};
+pub use table::{Align, Grid, Line, Style, TableSink, Tone, evidence_lines};
 
 /// A place where output goes.
 pub trait Sink {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use trocar_session::reply::{
-    Attached, Event, Exited, Limits, LogLine, MapRows, Receipt, Refused, Reply, Row, Site, StateChange,
-    Stats, Value,
+    Attached, Event, Evidence, Exited, Frame, Limits, LogLine, MapRows, Receipt, Refused, Replay, Reply, Row,
+    Site, StateChange, Stats, Value,
 };
 
 fn s(text: &str) -> String {
@@ -117,7 +117,41 @@ pub(crate) fn quarantined() -> Reply {
         probe: s("redis-commands"),
         state: s("quarantined"),
         why: s("integer divide by zero at site 1"),
+        evidence: None,
     })
+}
+
+/// The same with what is known of the hit, whose trap went as given when it was tried again.
+pub(crate) fn quarantined_with_evidence(same: bool) -> Reply {
+    let Reply::State(mut change) = quarantined() else { unreachable!() };
+    let frame = |function: &str, inlined: bool, source: Option<&str>, offset: Option<&str>| Frame {
+        function: s(function),
+        index: 5,
+        offset: offset.map(s),
+        inlined,
+        source: source.map(s),
+    };
+    let backtrace = vec![
+        frame("orders::share", true, Some("src/\x1b[31morders.rs:42"), Some("0x1a3")),
+        frame("orders::split", false, Some("src/orders.rs:50"), Some("0x1a3")),
+        frame("again", false, None, Some("0x200")),
+        frame("again", false, None, Some("0x200")),
+        frame("function 5", false, None, None),
+    ];
+    change.evidence = Some(Box::new(Evidence {
+        trap: s("integer divide by zero"),
+        place: backtrace.first().cloned(),
+        backtrace,
+        site: 1,
+        point: s("call"),
+        tid: 4242,
+        handler: s("on_hit"),
+        args: vec![s("0x1"), s("0x2a")],
+        replay: Some(Replay { command: s("trocar test slow.wasm --hit @/state/hit.json"), same }),
+        hit: None,
+        go: false,
+    }));
+    Reply::State(change)
 }
 
 /// A receipt.

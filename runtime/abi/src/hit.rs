@@ -75,6 +75,11 @@ pub const REGISTERS: [&str; 17] = [
 ];
 
 impl HitFrame {
+    /// The registers of the integer arguments of a System V call (x86-64 ABI, 3.2.3).
+    pub const ARGUMENTS: [&str; 6] = ["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
+    /// Those of Go's ABIInternal.
+    pub const GO_ARGUMENTS: [&str; 9] = ["rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11"];
+
     /// The argument `n` of a System V call, counted from zero; `None` past the sixth.
     #[must_use]
     pub const fn argument(&self, n: u32) -> Option<u64> {

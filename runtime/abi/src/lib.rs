@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+pub mod evidence;
 pub mod hit;
 pub mod import;
 pub mod loss;

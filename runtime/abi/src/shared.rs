@@ -1,7 +1,7 @@
 //! The shared memory of a session: written by the target, read by the host.
 //!
 //! ```text
-//! 0          SharedHead, one page
+//! 0          SharedHead, and the evidence of traps: one page
 //! sites      [SiteStats; sites]      hits that found no context; atomic, the slow path only
 //! context 0  ContextShared           one page: ring head and tail on their own cache lines
 //!            [SiteStats; sites]      written by this context alone

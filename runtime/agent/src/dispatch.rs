@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use trocar_abi::control::{NO_HANDLER, Site, flags, site_flags};
+use trocar_abi::evidence::Which;
 use trocar_abi::hit::{ContextHead, HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
 use trocar_abi::loss::Loss;
 use trocar_abi::shared::{
@@ -17,6 +18,7 @@ use trocar_abi::shared::{
 use trocar_sandbox::{Hit, Instance, Outcome};
 
 use crate::context::{Context, claim, find, identify, is_on_alternate};
+use crate::evidence;
 use crate::global::{agent, thread_pointer};
 use crate::spans;
 
@@ -119,7 +121,7 @@ fn suspended(site: usize) -> Entered {
 
 /// The thread's own stack, which the host may be writing, a word at a time: first the end, as zero, then the start, then the
 /// end. Zero, zero while it changes.
-fn stack_range(head: &ContextHead) -> (u64, u64) {
+pub(crate) fn stack_range(head: &ContextHead) -> (u64, u64) {
     let read = |field: *const u64| {
         // SAFETY: a field of the head; volatile, because another process writes it.
         unsafe { field.read_volatile() }
@@ -185,7 +187,7 @@ fn forget(frame: NonNull<HitFrame>, facts: &Site) {
 }
 
 /// The stack pointer at the site.
-fn stack_pointer(frame: *const HitFrame, of_site: u32) -> u64 {
+pub(crate) fn stack_pointer(frame: *const HitFrame, of_site: u32) -> u64 {
     let skipped = if of_site & site_flags::RED_ZONE_SKIPPED != 0 { RED_ZONE } else { 0 };
     frame as u64 + HIT_FRAME + skipped
 }
@@ -401,20 +403,18 @@ unsafe fn account(context: *mut Context, outcome: Option<Outcome>) {
     } else if outcome == Some(Outcome::ConditionFalse) {
         stats.condition_false += 1;
     } else if let Some(outcome) = outcome {
-        // SAFETY: as above.
-        let tid = unsafe { (*context).head.tid };
-        lost(stats, outcome, site as u32, tid);
+        lost(stats, outcome, context);
     }
 }
 
 /// Accounts for a hit that ended in another way, and knows how.
 #[cold]
-fn lost(stats: &mut SiteStats, outcome: Outcome, site: u32, tid: u32) {
+fn lost(stats: &mut SiteStats, outcome: Outcome, context: *mut Context) {
     match outcome {
         Outcome::Executed | Outcome::ConditionFalse => {}
         Outcome::RingFull => lose(stats, Loss::RingFull),
         Outcome::RateLimited => lose(stats, Loss::RateLimited),
-        Outcome::Trapped(code) => trapped(stats, code, site, tid),
+        Outcome::Trapped(code) => trapped(stats, code, context),
     }
 }
 
@@ -443,15 +443,13 @@ pub(crate) unsafe extern "C" fn after_trap(context: *mut c_void, code: TrapCode)
     // SAFETY: the frame stays on the thread's stack until the entry code pops it.
     let site = unsafe { (*frame.as_ptr()).site } as u32;
     // SAFETY: as above.
-    let tid = unsafe { (*context).head.tid };
-    // SAFETY: as above.
     let stats = unsafe { (*context).stats };
     // SAFETY: this context's counters, as in `serve`.
     let stats = unsafe { stats.add(site as usize) };
     // SAFETY: as above.
     unsafe { add_fuel(context, agent().fuel) };
     // SAFETY: as above; `serve` has ended.
-    trapped(unsafe { &mut *stats }, code, site, tid);
+    trapped(unsafe { &mut *stats }, code, context);
 }
 
 #[cold]
@@ -461,16 +459,28 @@ fn lose(stats: &mut SiteStats, loss: Loss) {
     }
 }
 
-/// A trap: noted for the report; at the limit the probe is quarantined and its gates close at once.
+/// A trap of the hit in this context: noted for the report; at the limit the probe is quarantined and its gates close at
+/// once.
 #[cold]
-fn trapped(stats: &mut SiteStats, code: TrapCode, site: u32, tid: u32) {
+fn trapped(stats: &mut SiteStats, code: TrapCode, context: *mut Context) {
     let agent = agent();
+    // SAFETY: INVARIANT (inside): the hit's own context.
+    let ctx = unsafe { &*context };
+    // SAFETY: the frame stays on the thread's stack until the entry code pops it.
+    let (site, tid) = (unsafe { ctx.recover.as_ref() }.site as u32, ctx.head.tid);
     lose(stats, if code == TrapCode::OutOfFuel { Loss::OutOfFuel } else { Loss::Trap });
     let word = |offset| agent.head_word(offset);
     word(offset_of!(SharedHead, trap_code)).store(code as u32, Ordering::Relaxed);
     word(offset_of!(SharedHead, trap_site)).store(site, Ordering::Relaxed);
     word(offset_of!(SharedHead, trap_tid)).store(tid, Ordering::Relaxed);
-    if word(offset_of!(SharedHead, traps)).fetch_add(1, Ordering::AcqRel) + 1 >= agent.trap_limit {
+    let number = word(offset_of!(SharedHead, traps)).fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+    for (which, its) in [(Which::First, 1), (Which::Last, agent.trap_limit)] {
+        if number == its {
+            // SAFETY: inside, as above, and out of the instance; no other trap has this number.
+            unsafe { evidence::leave(context, which, code) };
+        }
+    }
+    if number >= agent.trap_limit {
         word(offset_of!(SharedHead, state)).store(ProbeState::Quarantined as u32, Ordering::Release);
         agent.close_gates();
     }

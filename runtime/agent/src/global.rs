@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use trocar_abi::control::{Control, Site, flags};
 use trocar_abi::hit::ThreadSlot;
-use trocar_abi::shared::{Layout, SharedHead};
+use trocar_abi::shared::Layout;
 use trocar_sandbox::Loaded;
 
 use crate::context::Context;
@@ -117,9 +117,9 @@ pub(crate) fn thread_pointer() -> u64 {
 }
 
 impl Agent {
-    /// A word of the shared head, by its offset there; shared with the host and all threads.
+    /// A word of the shared head or of the evidence, by its offset; shared with the host and all threads.
     pub(crate) fn head_word(&self, offset: usize) -> &'static AtomicU32 {
-        debug_assert!(offset + 4 <= size_of::<SharedHead>());
+        debug_assert!(offset + 4 <= trocar_abi::PAGE as usize);
         // SAFETY: callers pass the offset of a field of the head, which the host mapped; it is never unmapped while our
         // code can run.
         let field = unsafe { self.shared.add(offset) };

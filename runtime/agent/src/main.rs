@@ -13,6 +13,7 @@ mod boot;
 mod context;
 mod dispatch;
 mod entry;
+mod evidence;
 mod global;
 mod heap;
 mod mem;

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::fmt;
+use core::ops::Range;
 use core::ptr::NonNull;
 use trocar_abi::hit::HitFrame;
 use trocar_abi::shared::TrapCode;
@@ -21,6 +22,7 @@ use crate::shim::{Exited, ShimState};
 
 /// Exports that run when an instance is made, after its start function: the first of them that there is.
 pub const RUNS_ONCE: [&str; 2] = ["_initialize", "__wasm_call_ctors"];
+use crate::trace::{Trace, note};
 
 /// What the probe can reach of the target besides registers. The agent's answers are system calls on its own
 /// process; a rehearsal's answers come from a recorded hit.
@@ -168,6 +170,8 @@ pub struct Loaded {
     engine: Engine,
     pre: InstancePre<State>,
     handlers: Vec<Box<str>>,
+    /// Where the compiled code lies.
+    text: Range<usize>,
 }
 
 impl fmt::Debug for Loaded {
@@ -188,6 +192,10 @@ impl Loaded {
             engine: linker.engine().clone(),
             pre: linker.instantiate_pre(module)?,
             handlers: handlers.iter().map(|&h| h.into()).collect(),
+            text: {
+                let text = module.text().as_ptr_range();
+                text.start.addr()..text.end.addr()
+            },
         })
     }
 }
@@ -199,6 +207,8 @@ pub struct Instance {
     /// At most `i64::MAX`.
     fuel: u64,
     parked: Option<Box<Parked>>,
+    trace: Trace,
+    text: Range<usize>,
 }
 
 impl fmt::Debug for Instance {
@@ -259,7 +269,9 @@ impl Instance {
         }
         // False whenever a hit begins.
         store.data_mut().dropped = None;
-        Ok(Self { store, handlers, fuel: fuel.min(i64::MAX.cast_unsigned()), parked: None })
+        let trace = Trace::new(handlers.first());
+        let fuel = fuel.min(i64::MAX.cast_unsigned());
+        Ok(Self { store, handlers, fuel, parked: None, trace, text: loaded.text.clone() })
     }
 
     /// Parks an activation on the stack below `stack_top`, so that [`Instance::hit_parked`] can be used; the lowest
@@ -302,12 +314,16 @@ impl Instance {
         let mut value = ValRaw::i32(1);
         // SAFETY: parked, by the caller's contract; the stack limit has just been set; one value is enough, as in `hit`.
         let returned = unsafe { handler.call(&mut value) };
-        let state = self.store.data_mut();
-        state.hit = None;
         if !returned {
+            // SAFETY: the call has just come back, and wasm has its stack below here; the trace is of this instance.
+            unsafe { note(&raw mut self.trace) };
+            let state = self.store.data_mut();
+            state.hit = None;
             state.dropped = None;
             return None;
         }
+        let state = self.store.data_mut();
+        state.hit = None;
         Some(ended(state, &value))
     }
 
@@ -328,7 +344,7 @@ impl Instance {
 
     /// Runs handler number `handler` for one hit. The caller keeps `hit.frame` valid until this returns.
     pub fn hit(&mut self, handler: u32, hit: Hit) -> Outcome {
-        let Some(&Handler { func, .. }) = self.handlers.get(handler as usize) else {
+        let Some(handler) = self.handlers.get(handler as usize) else {
             return Outcome::Trapped(TrapCode::Other);
         };
         let state = self.store.data_mut();
@@ -340,13 +356,10 @@ impl Instance {
             parked.step_aside();
         }
         // Not zero: a handler without a result leaves it, and that means "executed".
-        let mut values = [ValRaw::i32(1)];
-        // SAFETY: `new` proved that each handler takes nothing and returns nothing or one i32, for which one value
-        // is room enough; the function belongs to this store.
-        let result = unsafe { func.call_unchecked(&mut self.store, &mut values) };
+        let mut value = ValRaw::i32(1);
+        let result = handler.enter(&mut self.store, &mut value, &mut self.trace);
         let state = self.store.data_mut();
         state.hit = None;
-        let [value] = values;
         match result {
             Ok(()) => ended(state, &value),
             Err(error) => {
@@ -363,6 +376,19 @@ impl Instance {
         // Below zero after the straight code of a hit that came to its end with none left: that was used too.
         let left = self.store.data().fuel.map_or(0, Fuel::left);
         self.fuel.cast_signed().saturating_sub(left).cast_unsigned()
+    }
+
+    /// Where the last hit that trapped did so: the return addresses of its frames in the module's compiled code, as
+    /// offsets there, innermost first. Those past the first are wrong in the rare case that a signal came as it trapped.
+    pub fn trapped_at(&self) -> impl Iterator<Item = u32> {
+        let addresses = self.trace.addresses.iter().take(self.trace.count);
+        let inside = addresses.filter(|address| self.text.contains(address));
+        inside.filter_map(|address| u32::try_from(address - self.text.start).ok())
+    }
+
+    /// Whether arguments are where Go puts them, from the next hit on.
+    pub fn set_go_arguments(&mut self, go: bool) {
+        self.store.data_mut().env.go_arguments = go;
     }
 
     /// Fuel that the last hit left.

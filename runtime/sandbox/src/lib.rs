@@ -17,6 +17,7 @@ mod maps;
 mod parked;
 mod rate;
 mod shim;
+mod trace;
 
 pub use config::{START_FUEL, WASM_STACK, configure};
 pub use host_call::HostCallError;

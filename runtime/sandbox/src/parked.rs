@@ -39,6 +39,7 @@ use wasmtime_environ::{HostPtr, PtrSize, VMCONTEXT_MAGIC};
 use crate::config::WASM_STACK;
 use crate::direct::Fuel;
 use crate::instance::{State, trap_code};
+use crate::trace::{Trace, note};
 
 /// What a hit's end is told to: the argument that [`crate::Instance::park`] was given, and why the hit trapped.
 pub type AfterTrap = unsafe extern "C" fn(argument: *mut c_void, code: TrapCode);
@@ -46,6 +47,12 @@ pub type AfterTrap = unsafe extern "C" fn(argument: *mut c_void, code: TrapCode)
 /// How wasmtime calls a function whose values lie in an array; false if it trapped.
 type ArrayCall =
     unsafe extern "C" fn(callee: *mut c_void, caller: *mut c_void, values: *mut ValRaw, len: usize) -> bool;
+
+/// Words of wasmtime's function reference.
+const REFERENCE_WORDS: usize = 4;
+
+/// wasmtime's function reference.
+type Reference = [usize; REFERENCE_WORDS];
 
 /// A handler, by the addresses that calling it takes.
 #[derive(Clone, Copy)]
@@ -71,8 +78,42 @@ impl Handler {
         (kind == VMCONTEXT_MAGIC).then_some(Self { func, call, context })
     }
 
+    /// Its function reference with another entry; `None` if this wasmtime's has another size.
+    fn entered_by(&self, entry: ArrayCall, store: &mut Store<State>) -> Option<Reference> {
+        let layout = HostPtr.vm_func_ref();
+        if usize::from(layout.size()) != size_of::<Reference>() {
+            return None;
+        }
+        // SAFETY: wasmtime's function reference, of the size that was just compared.
+        let mut reference = unsafe { self.func.to_raw(store).cast::<Reference>().read() };
+        *reference.get_mut(usize::from(layout.array_call()) / size_of::<usize>())? = entry as usize;
+        Some(reference)
+    }
+
+    /// Calls it through wasmtime's own entry; if it traps, `trace` says where.
+    pub(crate) fn enter(
+        &self,
+        store: &mut Store<State>,
+        value: &mut ValRaw,
+        trace: &mut Trace,
+    ) -> wasmtime::Result<()> {
+        let Some(mut reference) = self.entered_by(traced, store) else {
+            return Err(wasmtime::Error::msg("wasmtime's function reference has another size"));
+        };
+        // SAFETY: a function reference of this store but for its entry, which takes what array calls take; it is used
+        // while it is on this stack.
+        let func = unsafe { Func::from_raw(&mut *store, (&raw mut reference).cast()) };
+        let func = func.ok_or_else(|| wasmtime::Error::msg("no function"))?;
+        let traced = Traced { handler: self, trace };
+        let mut values = [*value, ValRaw::i64((&raw const traced) as i64)];
+        // SAFETY: `traced` takes these two values; the first is what the handler's one result needs.
+        let result = unsafe { func.call_unchecked(&mut *store, &mut values) };
+        *value = values[0];
+        result
+    }
+
     /// A field of the context of its store.
-    fn store_field<T>(&self, offset: u8) -> *mut T {
+    pub(crate) fn store_field<T>(&self, offset: u8) -> *mut T {
         let place = self.context.cast::<u8>().wrapping_add(usize::from(HostPtr.vmcontext_store_context()));
         // SAFETY: a handler has an instance's context (`new`), in which this field is the address of
         // the store's.
@@ -100,6 +141,27 @@ impl Handler {
     }
 }
 
+/// What [`traced`] needs.
+struct Traced<'a> {
+    handler: &'a Handler,
+    trace: *mut Trace,
+}
+
+/// A handler's entry that says where it trapped. The second value is the address of a [`Traced`].
+unsafe extern "C" fn traced(callee: *mut c_void, caller: *mut c_void, values: *mut ValRaw, _: usize) -> bool {
+    // SAFETY: `Handler::enter` gives two values.
+    let place = unsafe { values.wrapping_add(1).read() }.get_i64() as *const Traced<'_>;
+    // SAFETY: as above; it outlives the call.
+    let traced = unsafe { &*place };
+    // SAFETY: wasmtime calls this as it would call that entry, whose one value is the first.
+    let returned = unsafe { (traced.handler.call)(callee, caller, values, 1) };
+    if !returned {
+        // SAFETY: that call has just come back, and wasm has its stack below here; the trace is of the handler's instance.
+        unsafe { note(traced.trace) };
+    }
+    returned
+}
+
 /// Stack pointers, where the six registers that a callee keeps are pushed.
 #[repr(C)]
 struct Place {
@@ -114,7 +176,7 @@ pub(crate) struct Parked {
     place: Place,
     duty: Duty,
     /// wasmtime's function reference with [`park_here`] as its entry.
-    reference: [usize; REFERENCE_WORDS],
+    reference: Reference,
     stack_limit: *mut usize,
     fuel: Fuel,
 }
@@ -126,9 +188,6 @@ struct Duty {
     after_trap: AfterTrap,
     argument: *mut c_void,
 }
-
-/// Words of wasmtime's function reference.
-const REFERENCE_WORDS: usize = 4;
 
 impl Parked {
     /// Parks `instance` on the stack below `stack_top`. `None` if there is no handler: then no hit needs it.
@@ -143,16 +202,8 @@ impl Parked {
         after_trap: AfterTrap,
         argument: *mut c_void,
     ) -> Option<usize> {
-        if usize::from(HostPtr.vm_func_ref().size()) != size_of::<[usize; REFERENCE_WORDS]>() {
-            return None;
-        }
         // SAFETY: the caller's contract: the store is there, and nobody else uses it.
-        let raw = handler.func.to_raw(unsafe { &mut *store });
-        // SAFETY: wasmtime's function reference, of the size that was compared above.
-        let mut reference = unsafe { raw.cast::<[usize; REFERENCE_WORDS]>().read() };
-        let entry =
-            reference.get_mut(usize::from(HostPtr.vm_func_ref().array_call()) / size_of::<usize>())?;
-        *entry = park_here as *const () as usize;
+        let reference = handler.entered_by(park_here, unsafe { &mut *store })?;
         let place = Place { parked: 0, home: 0 };
         let stack_limit = handler.store_field(HostPtr.vm_store_context().stack_limit());
         let fuel = handler.fuel()?;

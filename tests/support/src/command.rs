@@ -67,6 +67,8 @@ impl Live {
         let at = args.iter().position(|a| *a == "--").unwrap_or(args.len());
         let (own, rest) = args.split_at(at);
         command.args(own).args(["-o", "json"]).args(rest);
+        // What a quarantine leaves for its user would else come to lie in the home of whoever runs the tests.
+        command.env("XDG_STATE_HOME", profile_folder().join("test-state"));
         Self::spawn(&mut command)
     }
 

@@ -5,6 +5,7 @@
 //! go again.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -20,6 +21,7 @@ use crate::live::{self, Ends};
 use crate::out::Out;
 use crate::probe::ProbeFile;
 use crate::quantity;
+use crate::replay::Again;
 use crate::start::Started;
 use crate::target::Targets;
 use crate::trouble::{Outcome, Trouble};
@@ -75,6 +77,8 @@ pub(crate) struct Arming {
 /// What is to be armed.
 #[derive(Debug)]
 pub(crate) struct Wanted {
+    /// How the user named the probe, if it is the user's.
+    pub(crate) word: Option<PathBuf>,
     /// The probe.
     pub(crate) probe: ProbeFile,
     /// Where.
@@ -133,7 +137,9 @@ impl Arming {
             live::let_go(sessions, out);
             return Err(failure.into());
         }
-        live::run(sessions, &ends, &interrupt, out)
+        let request = self.request(0, wanted);
+        let again = Again { word: wanted.word.as_deref(), request: &request };
+        live::run(sessions, &ends, &again, &interrupt, out)
     }
 
     fn request(&self, pid: i32, wanted: &Wanted) -> Request {

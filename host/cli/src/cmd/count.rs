@@ -61,7 +61,9 @@ impl Count {
         let points =
             self.points.iter().map(|text| RequestedPoint { text: text.clone(), handler: None }).collect();
         let probe = ProbeFile { name: "count".into(), wasm: compiled.wasm };
-        self.arming.run(&Wanted { probe, points, sets: Vec::new(), max_core: None, functions_max: None }, out)
+        let wanted =
+            Wanted { word: None, probe, points, sets: Vec::new(), max_core: None, functions_max: None };
+        self.arming.run(&wanted, out)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::live::{self, Ends};
 use crate::out::Out;
 use crate::quantity;
+use crate::replay::Again;
 use crate::trouble::Outcome;
 
 /// The server: a key-value store with four workers and a load generator. Its head says more.
@@ -85,7 +86,8 @@ impl Demo {
         let session = Prepared::new(&request)?.attach()?;
         let ends =
             Ends { hits: None, time: Some(self.time), target_ended: FailureKind::NoProcess.exit_status() };
-        let status = live::run(vec![session], &ends, &interrupt, out)?;
+        let status =
+            live::run(vec![session], &ends, &Again { word: None, request: &request }, &interrupt, out)?;
         match server.ask("stats") {
             Some(answer) => {
                 let count = |name: &str| {

@@ -24,8 +24,9 @@ Examples:
 ///
 /// The probe is a file with a WebAssembly module (.wasm) or its text (.wat), or the name of a bundled one (`trocar
 /// probes`). It is verified and compiled here; what it may do follows from what it imports (`trocar check`). A probe
-/// that traps or runs out of fuel three times is quarantined: it is switched off, taken out, and the status is 8. The
-/// process runs on in any case. Ctrl-C prints the sums and a receipt.
+/// that traps or runs out of fuel three times is quarantined: it is switched off, taken out, and the status is 8; where in
+/// it that was is told (with its source line, if it was built with debug information), and a command that sees that hit
+/// again. The process runs on in any case. Ctrl-C prints the sums and a receipt.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Load {
@@ -53,7 +54,8 @@ impl Load {
         let handlers = handlers.unwrap_or_else(|| vec![trocar_abi::import::DEFAULT_HANDLER.to_owned()]);
         let points = self.at.iter().map(|text| point(text, &handlers)).collect();
         let max_core = Limits::default().max_core_percent.map(|percent| percent / 100.0);
-        self.arming.run(&Wanted { probe, points, sets, max_core, functions_max: None }, out)
+        let word = Some(self.probe);
+        self.arming.run(&Wanted { word, probe, points, sets, max_core, functions_max: None }, out)
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use trocar_abi::shared::TrapCode;
 use trocar_collect::{Decoded, NamedRow};
 use trocar_compile::verify::DEFAULT_MEMORY_BYTES;
 use trocar_compile::{VerifyOptions, verify_with};
@@ -17,8 +18,10 @@ use trocar_rehearse::{
     HitResult, Outcome as HitOutcome, Probe, RecordedHit, Rehearsal, RehearseError, made_up,
 };
 use trocar_session::not_compiled;
-use trocar_session::reply::{Event, Limits, LogLine, MapRows, Reply, Row, Value};
-use trocar_sinks::{Align, Grid, Line, Tone};
+use trocar_session::reply::{
+    Event, Evidence, Limits, LogLine, MapRows, Reply, Row, Value, arguments, frames,
+};
+use trocar_sinks::{Align, Grid, Line, Tone, evidence_lines};
 use trocar_target::Failure;
 
 use super::load::sets;
@@ -39,14 +42,15 @@ A hit is a JSON object; everything in it may be left out, numbers may be texts s
   args      integer arguments, at most six           regs      registers by name: {\"rax\":1}
   memory    what can be read: [{\"address\":…,\"hex\":\"00ff\"}] or \"text\":\"…\" (a NUL follows); the rest
             of its pages is zero, every other page is unreadable
-  tid, site, time_ns, handler                        handler   the export's name
+  tid, site, function, cpu, time_ns, span_ns         handler   the export's name
+  go        true: `args` of the probe are Go's registers, as `regs` has them
 Made-up hits: arg0 points to 256 pointers to the text `made-up`, arg1 counts from 0, arg2 is a power of two.";
 
 /// Runs a probe outside any process, on made-up or recorded hits, and shows what each hit did.
 ///
 /// The sandbox is the one that runs in a process: host calls, fuel, traps, maps and events behave as there; only reads
 /// of memory are answered from the hit, and random numbers are the same each time. Ends with status 8 if a hit trapped
-/// or ran out of fuel.
+/// or ran out of fuel, and says in which function, at which offset of the module and, if it has DWARF, at which line.
 ///
 /// With --hostile the hits are what an enemy would make up: null and dangling pointers, pages that end too early, texts and
 /// lists without an end, the greatest lengths, noise. It says the worst fuel and what was stopped, for each handler and kind
@@ -93,6 +97,8 @@ struct HitRow<'a> {
     fuel: u64,
     reads: u64,
     records: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<&'a Evidence>,
 }
 
 /// All hits together.
@@ -102,6 +108,8 @@ struct Sums {
     why: Option<&'static str>,
     most_fuel: u64,
     most_reads: u64,
+    /// Of the last hit that trapped, with where it did.
+    evidence: Option<(Vec<u32>, Evidence)>,
 }
 
 impl Test {
@@ -134,6 +142,7 @@ impl Test {
             ("RECORDS", Align::Right),
         ]);
         let mut sums = Sums::default();
+        let mut first_trap = None;
         let rounds = self.count.unwrap_or(if recorded.is_empty() { 10 } else { 1 });
         let each = u64::try_from(recorded.len()).unwrap_or(u64::MAX).max(1);
         for number in 0..rounds.saturating_mul(each) {
@@ -147,16 +156,22 @@ impl Test {
                 }
             };
             let result = rehearsal.hit(hit).map_err(|e| usage(format!("--hit: {e}")))?;
-            let row = sums.add(number, &manifest.name, &result);
+            let row = sums.add(number, &manifest, &file.wasm, &rehearsal, hit, &result);
             if number < SHOWN {
                 grid.row(cells(&row));
             }
             out.row("hit", &row)?;
+            if first_trap.is_none() {
+                first_trap = row.evidence.cloned();
+            }
             for record in result.records {
                 out.reply(&record_reply(record, &manifest.name, hit))?;
             }
         }
         out.grid(grid)?;
+        for line in first_trap.iter().flat_map(evidence_lines) {
+            out.line(&line)?;
+        }
         for map in rehearsal.maps() {
             out.reply(&Reply::Map(MapRows {
                 pid: 0,
@@ -221,31 +236,73 @@ fn read(path: &str) -> Result<String, Failure> {
 }
 
 impl Sums {
-    fn add<'a>(&mut self, hit: u64, probe: &'a str, result: &HitResult) -> HitRow<'a> {
+    fn add<'a>(
+        &'a mut self,
+        number: u64,
+        manifest: &'a Manifest,
+        wasm: &[u8],
+        rehearsal: &Rehearsal,
+        hit: &RecordedHit,
+        result: &HitResult,
+    ) -> HitRow<'a> {
         let (outcome, why) = match result.outcome {
             HitOutcome::Executed => ("executed", None),
             HitOutcome::ConditionFalse => ("condition_false", None),
             HitOutcome::RingFull => ("ring_full", None),
             HitOutcome::RateLimited => ("rate_limited", None),
-            HitOutcome::Trapped(trocar_abi::shared::TrapCode::OutOfFuel) => {
-                ("out_of_fuel", Some("out of fuel"))
-            }
+            HitOutcome::Trapped(TrapCode::OutOfFuel) => ("out_of_fuel", Some("out of fuel")),
             HitOutcome::Trapped(code) => ("trap", Some(code.text())),
         };
         *self.outcomes.entry(outcome).or_default() += 1;
         self.why = why.or(self.why);
         self.most_fuel = self.most_fuel.max(result.fuel);
         self.most_reads = self.most_reads.max(result.reads);
+        let trapped = if let HitOutcome::Trapped(code) = result.outcome { Some(code) } else { None };
+        if let Some(code) = trapped {
+            self.note(code, manifest, wasm, rehearsal, hit, result);
+        }
         HitRow {
             pid: 0,
-            probe,
-            hit,
+            probe: &manifest.name,
+            hit: number,
             outcome,
             why,
             fuel: result.fuel,
             reads: result.reads,
             records: result.records.len(),
+            evidence: self.evidence.as_ref().filter(|_| trapped.is_some()).map(|(_, evidence)| evidence),
         }
+    }
+
+    /// Notes where a hit trapped. Reading the module's names and lines again is left out where the last one trapped too.
+    fn note(
+        &mut self,
+        code: TrapCode,
+        manifest: &Manifest,
+        wasm: &[u8],
+        rehearsal: &Rehearsal,
+        hit: &RecordedHit,
+        result: &HitResult,
+    ) {
+        let (place, backtrace) = match self.evidence.take() {
+            Some((same, evidence)) if same == result.trapped_at => (evidence.place, evidence.backtrace),
+            _ => frames(wasm, rehearsal.spots(&result.trapped_at)),
+        };
+        let handler = hit.handler.clone().or_else(|| manifest.handlers.first().map(|h| h.name.clone()));
+        let evidence = Evidence {
+            trap: code.text().into(),
+            place,
+            backtrace,
+            site: hit.site,
+            point: String::new(),
+            tid: hit.tid,
+            handler: handler.unwrap_or_default(),
+            args: hit.registers().map_or_else(|_| Vec::new(), |registers| arguments(&registers, hit.go)),
+            replay: None,
+            hit: None,
+            go: hit.go,
+        };
+        self.evidence = Some((result.trapped_at.clone(), evidence));
     }
 
     /// The last line, and the exit status.

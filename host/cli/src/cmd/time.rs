@@ -51,8 +51,14 @@ impl Time {
         };
         let points = self.functions.iter().map(point).collect();
         let probe = ProbeFile { name: "time".into(), wasm: compiled.wasm };
-        let wanted =
-            Wanted { probe, points, sets: Vec::new(), max_core: None, functions_max: Some(FUNCTIONS) };
+        let wanted = Wanted {
+            word: None,
+            probe,
+            points,
+            sets: Vec::new(),
+            max_core: None,
+            functions_max: Some(FUNCTIONS),
+        };
         self.arming.run(&wanted, out)
     }
 }

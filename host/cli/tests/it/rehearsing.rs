@@ -88,6 +88,28 @@ fn a_hit_that_is_stopped_ends_with_status_8() {
 }
 
 #[test]
+fn a_hit_that_traps_says_where() {
+    let text = r#"(module (import "trocar" "arg" (func $arg (param i32) (result i64)))
+        (func $split (param i64) (result i64) (i64.div_u (i64.const 100) (local.get 0)))
+        (func (export "on_hit") (drop (call $split (call $arg (i32.const 0))))))"#;
+    let hit = r#"{"args":["0x0",7],"tid":812,"site":3}"#;
+    let said = test(text, &["--hit", hit, "--hit", r#"{"args":[1]}"#]);
+    said.failed(8, &["divide by zero"]);
+    let hits = said.all("hit");
+    let evidence = &hits[0]["evidence"];
+    assert_eq!((&evidence["function"], &evidence["index"]), (&"split".into(), &1.into()), "{said:?}");
+    assert_eq!(evidence["backtrace"][1]["function"], "on_hit", "{said:?}");
+    assert_eq!((&evidence["tid"], &evidence["args"][1]), (&812.into(), &"0x7".into()), "{said:?}");
+    assert_eq!(hits[1].get("evidence"), None, "{said:?}");
+    // The offset is that of the instruction: i64.div_u is 0x80.
+    let offset = evidence["offset"].as_str().and_then(|o| usize::from_str_radix(&o[2..], 16).ok()).unwrap();
+    assert_eq!(wat::parse_str(text).unwrap()[offset], 0x80, "{said:?}");
+    let table = test(text, &["--hit", hit, "-o", "table"]);
+    assert!(table.stdout.contains("  in      split (function 1, offset 0x"), "{table:?}");
+    assert!(table.stdout.contains("  hit     thread 812, handler on_hit, arguments 0x0 0x7"), "{table:?}");
+}
+
+#[test]
 fn fuel_and_memory_can_be_given() {
     let text = r#"(module (memory (export "memory") 40) (func (export "on_hit") (local i32)
         (loop (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 9000))))))"#;

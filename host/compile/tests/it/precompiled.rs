@@ -9,7 +9,7 @@ use std::process::Command;
 
 use iced_x86::{Decoder, DecoderOptions, EncodingKind, Instruction, Register};
 use object::{Object, ObjectSection, SectionFlags};
-use trocar_compile::{engine, precompile};
+use trocar_compile::{CodeMap, Place, Source, Spot, engine, precompile};
 use trocar_sandbox::configure;
 use wasmtime::{Config, Engine, Module};
 
@@ -251,4 +251,45 @@ fn a_function_that_needs_too_much_stack_at_once_is_refused() {
     assert!(trocar_compile::precompile(&live(200)).is_ok());
     let refused = trocar_compile::precompile(&live(3000)).map(|_| ()).unwrap_err().to_string();
     assert!(refused.contains("bytes of stack at once") && refused.contains("optimization"), "{refused}");
+}
+
+#[test]
+fn an_address_of_the_code_leads_to_its_instruction_and_other_code_to_nothing() {
+    let wat = r#"(module (import "trocar" "arg" (func $arg (param i32) (result i64)))
+        (func $split (param i64) (result i64) (i64.div_u (i64.const 100) (local.get 0)))
+        (func (export "on_hit") (drop (call $split (call $arg (i32.const 0))))))"#;
+    let wasm = crate::wasm(wat);
+    let code = trocar_compile::precompile(&wasm).unwrap().into_code();
+    let map = CodeMap::of(&wasm, &code).unwrap();
+    let spots: Vec<Spot> = (0..=u32::from(u16::MAX)).filter_map(|address| map.caller(address)).collect();
+    let of = |function| spots.iter().filter(move |s| s.function == function);
+    assert!(of(0).next().is_none(), "the import has no code");
+    // i64.div_u is 0x80, call is 0x10: both are the source of some address.
+    for (function, operator) in [(1, 0x80), (2, 0x10)] {
+        let mut at = of(function).filter_map(|s| s.offset);
+        assert!(at.any(|offset| wasm[offset as usize] == operator), "{operator:#x} of function {function}");
+    }
+    assert_eq!(map.caller(0), None);
+    assert_eq!(map.caller(u32::MAX), None);
+    let other = trocar_compile::precompile(&crate::wasm(&wat.replace("100", "101"))).unwrap().into_code();
+    assert!(CodeMap::of(&wasm, &other).unwrap_err().to_string().contains("another"));
+    assert!(CodeMap::of(&wasm, b"no code").is_err());
+}
+
+#[test]
+fn names_and_lines_of_a_damaged_module_are_not_there() {
+    let wasm = crate::wasm(
+        r#"(module (func $named (export "on_hit")) (func) (@custom ".debug_info" "\ff\ff\ff")
+        (@custom ".debug_abbrev" "\ff") (@custom ".debug_line" "\01"))"#,
+    );
+    let places = |wasm: &[u8], function| Source::of(wasm).places(Spot { function, offset: Some(70) });
+    let plain = |name: &str| vec![Place { function: name.to_owned(), source: None }];
+    assert_eq!(places(&wasm, 0), plain("named"));
+    assert_eq!(places(&wasm, 1), plain("function 1"));
+    for end in 0..wasm.len() {
+        assert!(!places(&wasm[..end], 0).is_empty());
+        let mut other = wasm.clone();
+        other[end] ^= 0xff;
+        assert!(!places(&other, 0).is_empty());
+    }
 }

@@ -1,6 +1,6 @@
 //! Replies that are a line or a few: attached, events, log lines, changes of state, receipt, exit, failure.
 
-use trocar_session::reply::{Attached, Event, Exited, LogLine, Receipt, StateChange, Value};
+use trocar_session::reply::{Attached, Event, Evidence, Exited, LogLine, Receipt, StateChange, Value};
 use trocar_target::Failure;
 
 use super::grid::{Align, Grid};
@@ -134,8 +134,8 @@ fn at_site(line: &mut Line, site: Option<&str>) {
     }
 }
 
-/// A change of state.
-pub(super) fn state(s: &StateChange) -> Line {
+/// A change of state, and what is known of the hit that brought it.
+pub(super) fn state(s: &StateChange) -> Vec<Line> {
     let tone = match s.state.as_str() {
         "armed" => Tone::Good,
         "quarantined" => Tone::Bad,
@@ -145,7 +145,42 @@ pub(super) fn state(s: &StateChange) -> Line {
     line.push(Tone::Plain, &format!(": {} is ", s.probe));
     line.push(tone, &s.state);
     line.push(Tone::Plain, &format!(": {}", s.why));
-    line
+    std::iter::once(line).chain(s.evidence.iter().flat_map(|e| evidence(e))).collect()
+}
+
+/// A hit that trapped: why, where, which, and how to see it again.
+#[must_use]
+pub fn evidence(e: &Evidence) -> Vec<Line> {
+    let row = |name: &str, text: &str| {
+        Line::new().with(Tone::Faint, &format!("  {name:7} ")).with(Tone::Plain, text)
+    };
+    let mut out = vec![row("trap", &e.trap)];
+    // Recursion is one line, as often as it went.
+    for (n, same) in e.backtrace.chunk_by(|a, b| a == b).enumerate() {
+        let Some(frame) = same.first() else { continue };
+        let source = frame.source.as_ref().map_or_else(String::new, |source| format!(" at {source}"));
+        let offset = frame.offset.as_ref().map_or_else(String::new, |offset| format!(", offset {offset}"));
+        let what =
+            if frame.inlined { "inlined".to_owned() } else { format!("function {}{offset}", frame.index) };
+        let often = if same.len() > 1 { format!(", {} times", same.len()) } else { String::new() };
+        let text = format!("{}{source} ({what}){often}", frame.function);
+        out.push(row(if n == 0 { "in" } else { "from" }, &text));
+    }
+    let point = if e.point.is_empty() { String::new() } else { format!("{} in ", e.point) };
+    out.push(row(
+        "hit",
+        &format!("{point}thread {}, handler {}, arguments {}", e.tid, e.handler, e.args.join(" ")),
+    ));
+    if let Some(replay) = &e.replay {
+        let name = if replay.same { "again" } else { "retry" };
+        out.push(row(name, &replay.command));
+        if !replay.same {
+            let why =
+                "it went otherwise here: it depended on earlier hits, or on memory that has changed since";
+            out.push(row("", why));
+        }
+    }
+    out
 }
 
 /// The receipt.

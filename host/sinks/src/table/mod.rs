@@ -26,6 +26,7 @@ use crate::clock::{self, Clock};
 use board::Board;
 pub use grid::{Align, Grid};
 pub use line::{Line, Tone};
+pub use lines::evidence as evidence_lines;
 use screen::Screen;
 
 /// How a table looks.
@@ -148,7 +149,7 @@ impl<O: Write, E: Write> Sink for TableSink<O, E> {
             }
             Reply::State(body) => {
                 self.board.change(body);
-                self.print(&[lines::state(body)])
+                self.print(&lines::state(body))
             }
             Reply::Receipt(body) => {
                 self.settle(Some(&body.session))?;

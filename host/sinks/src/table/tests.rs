@@ -125,6 +125,29 @@ detached amber-heron from process 812: 2 sites, text as before (sha256 012345678
 }
 
 #[test]
+fn a_quarantine_says_where_the_probe_trapped_and_how_to_see_it_again() {
+    let mut sink = sink(Style::plain());
+    sink.write(&replies::quarantined_with_evidence(true)).unwrap();
+    assert_eq!(
+        out(&mut sink),
+        "\
+amber-heron: redis-commands is quarantined: integer divide by zero at site 1
+  trap    integer divide by zero
+  in      orders::share at src/\\x1b[31morders.rs:42 (inlined)
+  from    orders::split at src/orders.rs:50 (function 5, offset 0x1a3)
+  from    again (function 5, offset 0x200), 2 times
+  from    function 5 (function 5)
+  hit     call in thread 4242, handler on_hit, arguments 0x1 0x2a
+  again   trocar test slow.wasm --hit @/state/hit.json
+"
+    );
+    sink.write(&replies::quarantined_with_evidence(false)).unwrap();
+    let said = out(&mut sink);
+    assert!(said.contains("  retry   trocar test slow.wasm --hit"), "{said}");
+    assert!(said.ends_with("memory that has changed since\n"), "{said}");
+}
+
+#[test]
 fn events_and_log_lines_are_one_line_each() {
     assert_eq!(
         shown(&[

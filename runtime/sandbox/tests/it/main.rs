@@ -9,6 +9,7 @@
 //! - `fuel`: what each thing costs, and where exactly it runs out
 //! - `traps`: each trap, by its code, and the instance after it
 //! - `shim`: what languages' runtimes import: WASI, `env.abort`
+//! - `trace`: where it trapped
 //! - `life`: start functions, handlers, what is kept between hits
 //! - `allocations`: a hit takes no memory, and a trap keeps none
 //! - `config`: which features are on
@@ -39,5 +40,6 @@ mod records;
 mod rig;
 #[cfg(test)]
 mod shim;
+mod trace;
 #[cfg(test)]
 mod traps;

@@ -144,6 +144,7 @@ pub struct Rig {
     trapped: Box<Option<TrapCode>>,
     pub target: &'static Fake,
     pub frame: Box<HitFrame>,
+    module: Module,
     consumer: Consumer,
     shard: SharedView,
     specs: &'static [MapSpec],
@@ -240,7 +241,7 @@ impl Setup {
             assert!(used < 2048, "{used} bytes are parked");
         }
         let frame = Box::new(frame());
-        Ok(Rig { instance, parked: false, trapped, target, frame, consumer, shard, specs })
+        Ok(Rig { instance, parked: false, trapped, target, frame, module, consumer, shard, specs })
     }
 
     /// The same for a module that is known to be right.
@@ -319,6 +320,15 @@ impl Rig {
     /// Checks that a hit traps with this code.
     pub fn traps(&mut self, code: TrapCode) {
         assert_eq!(self.hit(), Outcome::Trapped(code));
+    }
+
+    /// Names of the functions in which the last trap was, innermost first.
+    pub fn trapped_in(&self) -> Vec<String> {
+        let function = |address: u32| {
+            let at = address as usize - 1; // inside the call that it returns to
+            self.module.functions().find(|f| f.offset <= at && at < f.offset + f.len)
+        };
+        self.instance.trapped_at().filter_map(function).filter_map(|f| f.name).collect()
     }
 
     /// Word `index` of a map's shard.

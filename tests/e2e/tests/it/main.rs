@@ -12,6 +12,7 @@
 //! ends        target killed, target execs, host killed
 //! limits      records, share of a core, sampling, hits, time to live, off
 //! quarantine  probes that loop, trap, recurse, grow
+//! evidence    what a quarantine says of the hit that brought it, and the same hit again outside the process
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
 //! verbs       ps, points, check, doctor, new and build, demo
@@ -22,6 +23,7 @@
 
 mod count;
 mod ends;
+mod evidence;
 mod guests;
 mod hardened;
 mod kept;
