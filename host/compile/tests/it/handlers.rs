@@ -82,11 +82,14 @@ fn start_functions_and_initialize_are_noted() {
     let once = |v: &trocar_compile::Verified| {
         v.report().into_iter().find(|(label, _)| *label == "runs once before").map(|(_, text)| text)
     };
-    assert_eq!(once(&verified).as_deref(), Some("start function, then _initialize"));
+    assert_eq!(
+        once(&verified).as_deref(),
+        Some("start function, then _initialize: metered, cut at 10000000 fuel")
+    );
     let plain = accepted(r#"(module (func (export "on_hit")))"#);
     assert_eq!((plain.has_start, plain.runs_once, once(&plain)), (false, None, None));
     let ctors = accepted(r#"(module (func (export "__wasm_call_ctors")) (func (export "on_hit")))"#);
-    assert_eq!(once(&ctors).as_deref(), Some("__wasm_call_ctors"));
+    assert_eq!(once(&ctors).as_deref(), Some("__wasm_call_ctors: metered, cut at 10000000 fuel"));
     let both = r#"(module (func (export "__wasm_call_ctors")) (func (export "_initialize")) (func (export "on_hit")))"#;
     assert_eq!(accepted(both).runs_once, Some("_initialize"), "it calls the constructors itself");
 }
