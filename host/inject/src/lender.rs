@@ -16,11 +16,10 @@ use trocar_target::{Failure, FailureKind};
 use crate::foothold::{self, Foothold};
 use crate::helper::{DEADLINE, FAULTS, Lenders};
 use crate::load::lost;
+use crate::newborn::{newborn, newborn_for_certain};
 use crate::ptrace::{self, Event, Registers};
 use crate::request::Stops;
-use crate::stop::{
-    Stopped, World, gone, is_gone, is_ours, newborn, newborn_for_certain, out_of_reach, pause, tasks,
-};
+use crate::stop::{Stopped, World, gone, is_gone, is_ours, out_of_reach, pause, tasks};
 use crate::tracer;
 
 /// How long the lender may take to create the helper.

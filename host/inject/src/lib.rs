@@ -16,6 +16,7 @@ mod lender;
 mod load;
 mod memory;
 mod memory_file;
+mod newborn;
 mod orphan;
 mod placed;
 mod plain;

@@ -13,45 +13,22 @@ pub const ENV: &str = "env";
 /// What AssemblyScript calls when an assertion fails.
 pub const ABORT: &str = "abort";
 
-/// Every function of the shim, sorted by name.
+/// Every function of the shim, sorted by name. Their texts are short, because they are part of the agent's image;
+/// `PROBE-ABI.md` has the longer ones.
 pub const SHIM: &[Import] = &[
-    Import {
-        module: ENV,
-        ..shim(ABORT, &[I32, I32, I32, I32], None, C::Log, 40, "logs message and place, then traps")
-    },
-    shim("args_get", &[I32, I32], Some(I32), C::Runtime, 0, "there are no arguments"),
-    shim("args_sizes_get", &[I32, I32], Some(I32), C::Runtime, 0, "zero arguments of zero bytes"),
-    shim(
-        "clock_time_get",
-        &[I32, I64, I32],
-        Some(I32),
-        C::Time,
-        40,
-        "clocks 0 (real time) and 1 (monotonic), through the target's vdso; EINVAL for others",
-    ),
-    shim("environ_get", &[I32, I32], Some(I32), C::Runtime, 0, "there is no environment"),
-    shim("environ_sizes_get", &[I32, I32], Some(I32), C::Runtime, 0, "zero variables of zero bytes"),
-    shim("fd_close", &[I32], Some(I32), C::Runtime, 0, "nothing, for 0 to 2; EBADF for others"),
-    shim("fd_fdstat_get", &[I32, I32], Some(I32), C::Runtime, 0, "0 to 2 are terminals; EBADF for others"),
-    shim("fd_seek", &[I32, I64, I32, I32], Some(I32), C::Runtime, 0, "ESPIPE for 0 to 2, EBADF for others"),
-    shim(
-        "fd_write",
-        &[I32, I32, I32, I32],
-        Some(I32),
-        C::Log,
-        40,
-        "each line becomes a log line, of level info for 1 and warn for 2; EBADF for others",
-    ),
-    shim(
-        "poll_oneoff",
-        &[I32, I32, I32, I32],
-        Some(I32),
-        C::Runtime,
-        40,
-        "nobody sleeps in a hit: each clock has rung already, all else is ENOTSUP",
-    ),
+    Import { module: ENV, ..shim(ABORT, &[I32, I32, I32, I32], None, C::Log, 40, "logs and traps") },
+    shim("args_get", &[I32, I32], Some(I32), C::Runtime, 0, "nothing"),
+    shim("args_sizes_get", &[I32, I32], Some(I32), C::Runtime, 0, "zeros"),
+    shim("clock_time_get", &[I32, I64, I32], Some(I32), C::Time, 40, "real and monotonic time"),
+    shim("environ_get", &[I32, I32], Some(I32), C::Runtime, 0, "nothing"),
+    shim("environ_sizes_get", &[I32, I32], Some(I32), C::Runtime, 0, "zeros"),
+    shim("fd_close", &[I32], Some(I32), C::Runtime, 0, "nothing"),
+    shim("fd_fdstat_get", &[I32, I32], Some(I32), C::Runtime, 0, "terminals"),
+    shim("fd_seek", &[I32, I64, I32, I32], Some(I32), C::Runtime, 0, "ESPIPE"),
+    shim("fd_write", &[I32, I32, I32, I32], Some(I32), C::Log, 40, "log lines"),
+    shim("poll_oneoff", &[I32, I32, I32, I32], Some(I32), C::Runtime, 40, "clocks have rung"),
     shim("proc_exit", &[I32], None, C::Runtime, 0, "traps"),
-    shim("random_get", &[I32, I32], Some(I32), C::Runtime, 10, "numbers that are not for secrets"),
+    shim("random_get", &[I32, I32], Some(I32), C::Runtime, 10, "not for secrets"),
     shim("sched_yield", &[], Some(I32), C::Runtime, 0, "nothing"),
 ];
 

@@ -75,6 +75,7 @@ impl Line {
     }
 
     /// Adds what fits.
+    #[inline(never)]
     fn add(&mut self, text: &[u8]) {
         let room = self.bytes.get_mut(self.len..).unwrap_or_default();
         let n = room.len().min(text.len());
@@ -126,7 +127,10 @@ const _: () = {
     }
 };
 
+// What follows is called from many places that nobody waits for: one copy of it, because the agent's image is small.
+
 /// Charges a price, and for so many bytes.
+#[inline(never)]
 fn charge(c: &mut Probe<'_>, price: u64, bytes: u32) -> Result<()> {
     take(c, price + u64::from(bytes) / BYTES_PER_FUEL)
 }
@@ -198,11 +202,16 @@ const fn low(word: u64) -> u32 {
     word as u32
 }
 
+/// A range of linear memory.
+#[inline(never)]
+fn bytes<'a>(c: &'a mut Probe<'_>, at: u32, len: u32) -> Result<&'a mut [u8]> {
+    range_mut(parts(c)?.0, at, len)
+}
+
 /// Writes an answer into linear memory.
-fn put(c: &mut Probe<'_>, to: u32, bytes: &[u8]) -> Result<i32> {
-    let (memory, _) = parts(c)?;
-    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    range_mut(memory, to, len)?.copy_from_slice(bytes);
+#[inline(never)]
+fn put(c: &mut Probe<'_>, to: u32, answer: &[u8]) -> Result<i32> {
+    bytes(c, to, u32::try_from(answer.len()).unwrap_or(u32::MAX))?.copy_from_slice(answer);
     Ok(SUCCESS)
 }
 
@@ -232,7 +241,7 @@ fn random_get(mut c: Probe<'_>, [to, len, ..]: [u64; 4]) -> Result<i32> {
     let (memory, state) = parts(&mut c)?;
     for chunk in range_mut(memory, low(to), low(len))?.chunks_mut(8) {
         let number = state.shim.next().to_le_bytes();
-        chunk.iter_mut().zip(number).for_each(|(to, from)| *to = from);
+        chunk.copy_from_slice(number.get(..chunk.len()).unwrap_or_default());
     }
     Ok(SUCCESS)
 }
@@ -261,11 +270,10 @@ fn fd_write(mut c: Probe<'_>, [fd, pieces, count, written]: [u64; 4]) -> Result<
     charge(&mut c, const { price("fd_write") } + u64::from(count), 0)?;
     let mut total = 0u32;
     for piece in 0..count {
-        let (memory, _) = parts(&mut c)?;
-        let list = range(memory, pieces, count * 8)?;
+        let list = bytes(&mut c, pieces, count * 8)?;
         let at = piece as usize * 8;
         let (at, len) = (word(list, at), word(list, at + 4));
-        range(memory, at, len)?;
+        bytes(&mut c, at, len)?;
         let Some(sum) = total.checked_add(len) else { return Ok(INVAL) };
         total = sum;
         print(&mut c, level, at, len)?;
@@ -300,12 +308,18 @@ fn print(c: &mut Probe<'_>, level: u16, at: u32, len: u32) -> Result<()> {
 }
 
 /// Writes the line as it is, if there is anything in it.
+#[inline(never)]
 fn end_line(state: &mut State) {
     if state.shim.line.len > 0 {
         let line = state.shim.line;
         state.shim.line.len = 0;
-        write_record(state, RecordKind::Log, line.level, line.text());
+        log(state, &line);
     }
+}
+
+#[inline(never)]
+fn log(state: &mut State, line: &Line) {
+    write_record(state, RecordKind::Log, line.level, line.text());
 }
 
 /// Subscriptions of 48 bytes (userdata, kind, …) to events of 32 (userdata, error, kind, …).
@@ -316,16 +330,16 @@ fn poll_oneoff(mut c: Probe<'_>, words: [u64; 4]) -> Result<i32> {
     }
     charge(&mut c, const { price("poll_oneoff") }, count * 80)?;
     for i in 0..count {
-        let (memory, _) = parts(&mut c)?;
-        let asked = range(memory, from, count * 48)?.get(i as usize * 48..).unwrap_or_default();
-        let mut event = [0u8; 32];
-        event.iter_mut().zip(asked.iter().take(8)).for_each(|(to, from)| *to = *from);
-        let kind = asked.get(8).copied().unwrap_or_default();
+        let asked = bytes(&mut c, from, count * 48)?.get(i as usize * 48..).unwrap_or_default();
+        let (Some(name), Some(&kind)) = (asked.first_chunk::<8>().copied(), asked.get(8)) else { break };
         // A clock's kind is 0.
-        event[8] = if kind == 0 { 0 } else { NOTSUP.to_le_bytes()[0] };
+        let error = if kind == 0 { SUCCESS } else { NOTSUP }.to_le_bytes()[0];
+        let place = bytes(&mut c, to, count * 32)?.get_mut(i as usize * 32..).unwrap_or_default();
+        let Some(event) = place.first_chunk_mut::<32>() else { break };
+        *event = [0; 32];
+        event[..8].copy_from_slice(&name);
+        event[8] = error;
         event[10] = kind;
-        let place = range_mut(memory, to, count * 32)?.get_mut(i as usize * 32..).unwrap_or_default();
-        place.iter_mut().zip(event).for_each(|(to, from)| *to = from);
     }
     put(&mut c, events, &count.to_le_bytes())
 }
@@ -343,7 +357,7 @@ fn abort(mut c: Probe<'_>, words: [u64; 4]) -> Result<i32> {
         // A line takes all that is written.
         let _ = write!(line, ":{row}:{column}");
     }
-    write_record(c.data_mut(), RecordKind::Log, line.level, line.text());
+    log(c.data_mut(), &line);
     Err(wasmtime::Error::new(Exited))
 }
 

@@ -40,13 +40,14 @@ fn built() -> &'static Path {
     })
 }
 
-/// `target/release` (or the folder of the profile in use) of the test that runs: two above its binary in
-/// `deps`.
+/// `target/release` (or the folder of the profile in use) of what runs: where a program lies, and two above a test, which
+/// lies in `deps`.
 #[must_use]
 pub(crate) fn profile_folder() -> PathBuf {
     let exe = std::env::current_exe().expect("/proc/self/exe is readable");
-    let deps = exe.parent().expect("a test binary lies in a folder");
-    deps.parent().expect("cargo puts test binaries into PROFILE/deps").to_owned()
+    let folder = exe.parent().expect("a program lies in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    profile.expect("cargo puts test binaries into PROFILE/deps").to_owned()
 }
 
 /// Path of a built target.

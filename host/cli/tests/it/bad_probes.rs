@@ -107,6 +107,6 @@ fn a_module_that_the_compiler_cannot_master_ends_the_compiler_and_nothing_else()
     fs::write(&path, hostile()).unwrap();
     let path = path.to_str().unwrap();
     for verb in ["check", "test"] {
-        run(&[verb, path]).failed(8, &["stopped", "1024 MiB of memory", "very large", "-Os"]);
+        run(&[verb, path]).failed(8, &["stopped", "1536 MiB of memory", "very large", "-Os"]);
     }
 }

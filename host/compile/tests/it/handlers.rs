@@ -1,7 +1,7 @@
 //! Handlers, manifests, start functions and exports (GUESTS.md, G2 G3 G9).
 
 use trocar_abi::import::MANIFEST_SECTION;
-use trocar_compile::verify::{Options, START_FUEL, verify_with};
+use trocar_compile::verify::{Options, verify_with};
 use trocar_compile::{Reason, verify};
 use trocar_package::{Manifest, attach_section};
 
@@ -82,12 +82,14 @@ fn start_functions_and_initialize_are_noted() {
     let once = |v: &trocar_compile::Verified| {
         v.report().into_iter().find(|(label, _)| *label == "runs once before").map(|(_, text)| text)
     };
-    let metered = |what: &str| Some(format!("{what}: metered, cut at {START_FUEL} fuel"));
-    assert_eq!(once(&verified), metered("start function, then _initialize"));
+    assert_eq!(
+        once(&verified).as_deref(),
+        Some("start function, then _initialize: metered, cut at 10000000 fuel")
+    );
     let plain = accepted(r#"(module (func (export "on_hit")))"#);
     assert_eq!((plain.has_start, plain.runs_once, once(&plain)), (false, None, None));
     let ctors = accepted(r#"(module (func (export "__wasm_call_ctors")) (func (export "on_hit")))"#);
-    assert_eq!(once(&ctors), metered("__wasm_call_ctors"));
+    assert_eq!(once(&ctors).as_deref(), Some("__wasm_call_ctors: metered, cut at 10000000 fuel"));
     let both = r#"(module (func (export "__wasm_call_ctors")) (func (export "_initialize")) (func (export "on_hit")))"#;
     assert_eq!(accepted(both).runs_once, Some("_initialize"), "it calls the constructors itself");
 }

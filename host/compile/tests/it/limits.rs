@@ -118,7 +118,7 @@ fn sizes_are_bounded() {
             "10001 elements in segments",
         ),
         (format!("(module {hit} {})", "(elem func)".repeat(10_001)), "10001 element segments"),
-        (format!("(module {hit} (memory 1) {})", "(data \"\")".repeat(10_001)), "10001 data segments"),
+        (format!("(module {hit} (memory 1) {})", "(data \"\")".repeat(50_001)), "50001 data segments"),
         (
             format!("(module {} {hit})", "(import \"trocar\" \"tid\" (func (result i32)))".repeat(10_001)),
             "10001 imports",
