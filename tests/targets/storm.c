@@ -38,6 +38,10 @@ static void on_signal(int number) {
 }
 
 static void *busy(void *argument) {
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
     while (!atomic_load(&stop)) call();
     return argument;
 }
@@ -47,10 +51,6 @@ static pthread_t thread;
 /* The signal comes some microseconds after the thread is back: in turn from another thread, and from a timer of the
  * kernel's. One that gets lost is the last one. */
 static void *send(void *argument) {
-    sigset_t alarm;
-    sigemptyset(&alarm);
-    sigaddset(&alarm, SIGALRM);
-    pthread_sigmask(SIG_BLOCK, &alarm, NULL);
     for (int n = 0; !atomic_load(&stop); n++) {
         while (atomic_load(&inside) && !atomic_load(&stop)) {}
         long until = now() + 15;
@@ -69,6 +69,7 @@ int main(void) {
     sigset_t alarm;
     sigemptyset(&alarm);
     sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &alarm, NULL);
     signal(SIGUSR1, on_signal);
     signal(SIGALRM, on_signal);
     ready();
@@ -77,7 +78,6 @@ int main(void) {
             atomic_store(&stop, 0);
             /* The newest thread is the first that is asked to work for somebody else. */
             if (pthread_create(&sender, NULL, send, NULL) || pthread_create(&thread, NULL, busy, NULL)) abort();
-            pthread_sigmask(SIG_BLOCK, &alarm, NULL);
             storming = 1;
             answer("storming");
         } else if (storming && strcmp(line, "halt") == 0) {
