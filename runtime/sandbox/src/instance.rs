@@ -19,10 +19,10 @@ use crate::maps::Maps;
 use crate::parked::{AfterTrap, Handler, Parked};
 use crate::rate::Rate;
 use crate::shim::{Exited, ShimState};
+use crate::trace::{Trace, note};
 
 /// Exports that run when an instance is made, after its start function: the first of them that there is.
 pub const RUNS_ONCE: [&str; 2] = ["_initialize", "__wasm_call_ctors"];
-use crate::trace::{Trace, note};
 
 /// What the probe can reach of the target besides registers. The agent's answers are system calls on its own
 /// process; a rehearsal's answers come from a recorded hit.

@@ -141,8 +141,8 @@ impl Both<'_> {
             (stock, Err(error)) => match gate {
                 // How the stock engine takes what we refuse depends on what was built into it.
                 Err((Reason::Feature, message)) => return skip(&feature(&message)),
-                // One module is larger than any probe may be.
-                Err((Reason::TooLarge, _)) => return skip("larger than a probe may be"),
+                // Sizes are looked at first, so one that both refuse may be told as too large.
+                Err((Reason::TooLarge, _)) if stock.is_err() => return skip("larger than a probe may be"),
                 gate => self.differ(&format!(
                     "the target's world refuses it without a feature as the reason: {error:#}; {gate:?}; stock: {:?}",
                     stock.err()
