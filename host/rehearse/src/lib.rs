@@ -14,6 +14,7 @@ mod hostile;
 mod memory;
 mod rehearsal;
 mod replay;
+mod wasi;
 
 pub use hit::{HitError, RecordedHit, RecordedMemory, Word, made_up};
 pub use hostile::{HOSTILE, HostileKind};

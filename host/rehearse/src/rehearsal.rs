@@ -9,12 +9,13 @@ use trocar_collect::{Collector, Decoded, NamedRow, decode, named_rows};
 use trocar_compile::{CodeMap, CompileError, Compiled, Spot, precompile};
 use trocar_package::{Manifest, ParamValue};
 use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome, Rate, START_FUEL};
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, Linker, Module};
 
 use crate::code;
 use crate::hit::{HitError, RecordedHit, RecordedMemory};
 use crate::memory;
 use crate::replay::{Live, Replay};
+use crate::wasi;
 
 /// Seed of random numbers: a hit is rehearsed the same each time.
 const SEED: u64 = 0x7472_6f63_6172_0001;
@@ -97,6 +98,26 @@ impl Rehearsal {
     /// # Errors
     /// It cannot be compiled or linked, its memory is over the limit, a handler is missing, its start function traps.
     pub fn new(probe: &Probe<'_>) -> Result<Self, RehearseError> {
+        Self::made(probe, |engine, module, names| Loaded::new(engine, module, names))
+    }
+
+    /// The same with the whole of WASI in place of what a target has of it: for a probe that is still being written.
+    ///
+    /// # Errors
+    /// As [`Rehearsal::new`].
+    pub fn with_wasi(probe: &Probe<'_>) -> Result<Self, RehearseError> {
+        Self::made(probe, |engine, module, names| {
+            let mut linker = Linker::new(engine);
+            trocar_sandbox::link(&mut linker)?;
+            wasi::link(&mut linker)?;
+            Ok(Loaded::with_linker(&linker, module, names)?.extended(wasi::make))
+        })
+    }
+
+    fn made(
+        probe: &Probe<'_>,
+        load: impl FnOnce(&Engine, &Module, &[&str]) -> wasmtime::Result<Loaded>,
+    ) -> Result<Self, RehearseError> {
         let failed = |e: wasmtime::Error| RehearseError::Start(format!("{e:#}").replace('\n', ": "));
         let mut config = Config::new();
         trocar_sandbox::configure(&mut config);
@@ -104,7 +125,7 @@ impl Rehearsal {
         let code = precompile(probe.wasm)?;
         let module = code::load(&engine, &code).map_err(failed)?;
         let names: Vec<&str> = probe.manifest.handlers.iter().map(|h| h.name.as_str()).collect();
-        let loaded = Loaded::new(&engine, &module, &names).map_err(failed)?;
+        let loaded = load(&engine, &module, &names).map_err(failed)?;
 
         let (specs, maps_bytes) = probe.manifest.map_specs();
         let specs: &'static [MapSpec] = Box::leak(specs.into_boxed_slice());

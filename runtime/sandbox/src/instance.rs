@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::ffi::c_void;
 use core::fmt;
 use core::ops::Range;
@@ -119,8 +120,12 @@ pub struct State {
     /// Why a record of the running hit was dropped; none between hits.
     pub(crate) dropped: Option<Dropped>,
     pub(crate) shim: ShimState,
+    extension: Option<Extension>,
     pub(crate) limits: Limits,
 }
+
+/// What the functions that a rehearsal adds to the linker keep in the store.
+pub type Extension = Box<dyn Any + Send>;
 
 /// Why a record was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +147,11 @@ impl fmt::Debug for State {
 }
 
 impl State {
+    /// What [`Loaded::extended`] made; nothing in the target.
+    pub fn extension(&mut self) -> Option<&mut (dyn Any + Send)> {
+        self.extension.as_deref_mut()
+    }
+
     /// Registers of the running hit, or zeros outside one (the start function).
     pub(crate) fn frame(&self) -> Option<&HitFrame> {
         // SAFETY: `hit` is `Some` only while `Instance::hit` runs, whose caller keeps the frame alive.
@@ -170,6 +180,7 @@ pub struct Loaded {
     engine: Engine,
     pre: InstancePre<State>,
     handlers: Vec<Box<str>>,
+    extension: Option<fn() -> Extension>,
     /// Where the compiled code lies.
     text: Range<usize>,
 }
@@ -188,15 +199,31 @@ impl Loaded {
     pub fn new(engine: &Engine, module: &Module, handlers: &[&str]) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(engine);
         crate::host_call::link(&mut linker)?;
+        Self::with_linker(&linker, module, handlers)
+    }
+
+    /// The same with a linker that has other functions besides the host calls: a rehearsal may have all of WASI.
+    ///
+    /// # Errors
+    /// An import that does not exist.
+    pub fn with_linker(linker: &Linker<State>, module: &Module, handlers: &[&str]) -> wasmtime::Result<Self> {
         Ok(Self {
             engine: linker.engine().clone(),
             pre: linker.instantiate_pre(module)?,
             handlers: handlers.iter().map(|&h| h.into()).collect(),
+            extension: None,
             text: {
                 let text = module.text().as_ptr_range();
                 text.start.addr()..text.end.addr()
             },
         })
+    }
+
+    /// The same module, whose instances each get what `make` makes before anything of them runs.
+    #[must_use]
+    pub fn extended(mut self, make: fn() -> Extension) -> Self {
+        self.extension = Some(make);
+        self
     }
 }
 
@@ -232,6 +259,7 @@ impl Instance {
     ) -> wasmtime::Result<Self> {
         let limits = Limits { memory_max, grown: false };
         let shim = ShimState::new(env.seed);
+        let extension = loaded.extension.map(|make| make());
         let state = State {
             env,
             target,
@@ -241,6 +269,7 @@ impl Instance {
             fuel: None,
             dropped: None,
             shim,
+            extension,
             limits,
         };
         let mut store = Store::new(&loaded.engine, state);

@@ -20,8 +20,8 @@ mod shim;
 mod trace;
 
 pub use config::{START_FUEL, WASM_STACK, configure};
-pub use host_call::HostCallError;
-pub use instance::{Env, Hit, Instance, Loaded, Outcome, RUNS_ONCE, State, Target};
+pub use host_call::{HostCallError, link};
+pub use instance::{Env, Extension, Hit, Instance, Loaded, Outcome, RUNS_ONCE, State, Target};
 pub use maps::Maps;
 pub use parked::AfterTrap;
 pub use rate::Rate;

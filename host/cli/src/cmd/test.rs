@@ -67,6 +67,9 @@ pub(crate) struct Test {
     /// Against hostile hits instead of made-up ones
     #[arg(long, conflicts_with = "hits")]
     hostile: bool,
+    /// All of WASI, which a process has not: what is printed comes to standard error, clock and random numbers are real
+    #[arg(long, conflicts_with = "hostile")]
+    wasi: bool,
     /// How often: made-up hits [default: 10], rounds of the recorded ones [default: 1], hostile hits of each kind [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     count: Option<u64>,
@@ -124,7 +127,8 @@ impl Test {
         let fuel = self.fuel.or(manifest.limits.fuel).unwrap_or(Limits::default().fuel);
         let memory_bytes = self.memory.or(manifest.limits.memory_bytes).unwrap_or(DEFAULT_MEMORY_BYTES);
         let probe = Probe { wasm: &file.wasm, manifest: &manifest, params: &params, fuel, memory_bytes };
-        let mut rehearsal = Rehearsal::new(&probe).map_err(|e| match e {
+        let made = if self.wasi { Rehearsal::with_wasi(&probe) } else { Rehearsal::new(&probe) };
+        let mut rehearsal = made.map_err(|e| match e {
             RehearseError::Compile(e) => not_compiled(&e),
             RehearseError::Start(what) => bad_probe(format!("the probe cannot be run: {what}"))
                 .hint(format!("trocar check {}", self.probe.display())),

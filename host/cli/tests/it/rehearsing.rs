@@ -208,3 +208,18 @@ fn a_walk_without_an_end_is_found_out_and_two_stopped_hits_are_not_yet_three() {
     assert!(table.stdout.contains("2 stopped: out of fuel") && table.stdout.contains("2 hits were stopped"));
     run(&["test", "call-count", "--hostile", "--hit", "{}"]).refused(&["--hostile", "--hit"]);
 }
+
+#[test]
+fn what_a_probe_prints_is_a_log_line_and_with_all_of_wasi_goes_to_standard_error() {
+    let prints = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 8) "\10\00\00\00\0c\00\00\00sheep again\n")
+        (func (export "on_hit") (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 64)))))"#;
+    let said = test(prints, &["--count", "1"]);
+    assert_eq!((said.status, said.one("log")["message"].as_str()), (0, Some("sheep again")), "{said:?}");
+    assert!(!said.stderr.contains("sheep"), "{said:?}");
+    let said = test(prints, &["--count", "1", "--wasi"]);
+    assert_eq!((said.status, said.all("log").len()), (0, 0), "{said:?}");
+    assert!(said.stderr.contains("sheep again"), "{said:?}");
+}
