@@ -25,7 +25,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, set_parent_process_death_signal, setrlimit,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, set_parent_process_death_signal,
+    setrlimit,
 };
 
 use crate::precompile::{CompileError, Output, compile};
@@ -56,7 +57,11 @@ static IS_COMPILER: AtomicBool = AtomicBool::new(false);
 #[must_use]
 pub fn become_compiler() -> Option<u8> {
     if std::env::args_os().nth(1).is_some_and(|word| word == OsStr::new(COMPILE)) {
-        return Some(serve().unwrap_or(1));
+        return Some(serve().unwrap_or_else(|error| {
+            // The last line there is the reason that the parent tells.
+            let _ = writeln!(io::stderr(), "{error}");
+            1
+        }));
     }
     IS_COMPILER.store(true, Ordering::Relaxed);
     None
@@ -78,8 +83,10 @@ pub(crate) fn run(wasm: &[u8], output: Output) -> Result<Vec<u8>, CompileError> 
 /// The child's whole life. Its standard error is a file of its parent's, and so is where a panic is told.
 fn serve() -> io::Result<u8> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Ours may be lower already, and may not be raised.
     let limit = |resource, most: u64, end: u64| {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(end) })
+        let end = getrlimit(resource).maximum.map_or(end, |ours| ours.min(end));
+        setrlimit(resource, Rlimit { current: Some(most.min(end)), maximum: Some(end) })
     };
     // At the first of the two the kernel sends a signal of its own; at the second it kills.
     limit(Resource::Cpu, PROCESSOR_SECONDS, PROCESSOR_SECONDS + 1)?;

@@ -168,6 +168,9 @@ impl Attachment {
         let mut control = loaded.control;
         introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
             .map_err(undo)?;
+        let first = u64::from(plan.probe.first_records);
+        // The view covers the layout, so the head is there.
+        let _ = view.store_u64_release(std::mem::offset_of!(SharedHead, records) as u64, first);
         open(pid, &memory, &gates, 1).map_err(undo)?;
         drop(lock);
         Ok(Self {

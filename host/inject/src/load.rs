@@ -326,9 +326,15 @@ pub(crate) fn lost(pid: pid_t, error: &io::Error) -> Failure {
     .hint("it has ended, or it has started another program")
 }
 
-/// Address of the vdso's clock, zero if there is none.
+/// Address of the vdso's clock, zero if there is none, or if it would make a system call: so it does where the machine's
+/// clock is not one that user code can read (`vdso_clock_mode` in `include/vdso/clocksource.h`).
 pub(crate) fn find_clock(memory: &RemoteMemory, maps: &[trocar_target::Mapping]) -> u64 {
     use object::{Object, ObjectSymbol};
+    const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    let source = std::fs::read_to_string(SOURCE).unwrap_or_default();
+    if !["tsc", "kvm-clock", "hyperv_clocksource_tsc_page"].contains(&source.trim()) {
+        return 0;
+    }
     let Some(vdso) = maps.iter().find(|m| m.is_special("[vdso]")) else { return 0 };
     let len = usize::try_from(round_up(vdso.end - vdso.start, PAGE)).unwrap_or(0);
     let bytes = memory.some(RemoteAddress(vdso.start), len);

@@ -57,7 +57,15 @@ impl RemoteMemory {
     /// # Errors
     /// Another trocar is at work for too long.
     pub(crate) fn lock(&self, pid: i32) -> Result<Lock<'_>, Failure> {
-        let until = Instant::now() + LOCK_DEADLINE;
+        self.lock_within(pid, LOCK_DEADLINE)
+    }
+
+    /// The same with a deadline of the caller's.
+    ///
+    /// # Errors
+    /// As [`RemoteMemory::lock`].
+    pub(crate) fn lock_within(&self, pid: i32, deadline: Duration) -> Result<Lock<'_>, Failure> {
+        let until = Instant::now() + deadline;
         while let Err(error) = flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK || Instant::now() > until {
                 return Err(Failure::new(

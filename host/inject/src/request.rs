@@ -88,6 +88,8 @@ pub struct ProbePlan {
     pub trap_limit: u32,
     /// Records that a context takes from the rate limit at once; zero: there is no limit.
     pub record_batch: u32,
+    /// Records that may be written before the host adds more.
+    pub first_records: u32,
     /// Of so many hits one runs; one or less: all.
     pub sample: u32,
     /// The probe contains floating-point instructions.

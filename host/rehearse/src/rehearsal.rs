@@ -98,7 +98,7 @@ impl Rehearsal {
     /// # Errors
     /// It cannot be compiled or linked, its memory is over the limit, a handler is missing, its start function traps.
     pub fn new(probe: &Probe<'_>) -> Result<Self, RehearseError> {
-        Self::made(probe, |engine, module, names| Loaded::new(engine, module, names))
+        Self::made(probe, Loaded::new)
     }
 
     /// The same with the whole of WASI in place of what a target has of it: for a probe that is still being written.

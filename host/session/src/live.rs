@@ -108,9 +108,6 @@ impl Session {
             sites,
         };
         let now = Instant::now();
-        if let Some(rate) = prepared.limits.records_per_second {
-            collector.grant_records(rate, rate);
-        }
         let share = prepared.limits.max_core_percent.map(|percent| percent / 100.0);
         Ok(Self {
             began: now,
@@ -432,10 +429,10 @@ impl Session {
     /// # Errors
     /// The target would not be stopped: what is left is in the message. That it ended is no failure.
     pub fn detach(mut self, say: &mut dyn FnMut(Reply)) -> Result<Receipt, Failure> {
-        self.tell_traps(say);
         let result = self.attachment.detach();
-        // Every hit is over now: these are the exact numbers.
+        // Every hit is over now: these are the exact numbers. To find out where a trap was may take its time.
         self.drain(say);
+        self.tell_traps(say);
         self.report(true, say);
         let receipt = match result {
             Ok(done) => Receipt {

@@ -141,6 +141,7 @@ impl Prepared {
                 functions: self.verified.functions,
                 trap_limit: self.limits.traps,
                 record_batch: self.limits.records_per_second.map_or(0, record_batch),
+                first_records: self.limits.records_per_second.unwrap_or(0),
                 sample: self.limits.sample,
                 floats: self.verified.uses_floats,
             },

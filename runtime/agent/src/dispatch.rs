@@ -480,8 +480,15 @@ fn trapped(stats: &mut SiteStats, code: TrapCode, context: *mut Context) {
             unsafe { evidence::leave(context, which, code) };
         }
     }
+    if number == agent.trap_limit {
+        // After its evidence, and only by this trap. Not over what stopped the probe before.
+        let state = word(offset_of!(SharedHead, state));
+        for before in [ProbeState::Armed, ProbeState::Suspended] {
+            let quarantined = ProbeState::Quarantined as u32;
+            let _ = state.compare_exchange(before as u32, quarantined, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
     if number >= agent.trap_limit {
-        word(offset_of!(SharedHead, state)).store(ProbeState::Quarantined as u32, Ordering::Release);
         agent.close_gates();
     }
 }
