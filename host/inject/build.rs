@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "agent/src",
         "agent/build.rs",
         "agent/.cargo/config.toml",
+        "agent/discard.ld",
         "agent/Cargo.toml",
         "agent/Cargo.lock",
         "agent/memfd-stub",

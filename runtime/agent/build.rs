@@ -1,5 +1,5 @@
 //! How the image is linked: a static position-independent executable with no libc, no dynamic linker, no exception
-//! header, and one entry point that only the host knows.
+//! header or tables, and one entry point that only the host knows.
 
 fn main() {
     for arg in [
@@ -18,5 +18,8 @@ fn main() {
     ] {
         println!("cargo:rustc-link-arg-bins={arg}");
     }
+    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{folder}/discard.ld");
+    println!("cargo:rerun-if-changed=discard.ld");
     println!("cargo:rerun-if-changed=build.rs");
 }
