@@ -7,7 +7,8 @@
 //!
 //! INVARIANT (we may die): at every moment, whatever thread has been brought here goes on by itself if we are killed.
 //! The lender's registers are kept beside the code, and it loads them itself; the helper ends. That is why nothing is
-//! done to the lender by ptrace but one jump to `lend` and, where it matters, one return: its signal mask is changed by the code, too.
+//! done to the lender by ptrace but one jump to `lend` and, where it matters, one return: its signal mask is changed by the
+//! code, too, and by us only when it stands there.
 #![expect(
     unsafe_code,
     reason = "code for the target is assembled here, and its bytes have no safe name in Rust"

@@ -2,8 +2,8 @@
 //! thread of the program is away for longer than it takes to create one.
 //!
 //! One thread of the target lends itself: it is stopped, brought to the [`Foothold`], creates the helper, and has its
-//! registers back after some ten microseconds (`lender.rs`). The helper has a table of descriptors of its own, so that what it opens
-//! is never one of the program's; all signals are blocked in it; and it ends by itself if we are killed.
+//! registers back after some ten microseconds (`lender.rs`). The helper has a table of descriptors of its own, so that what
+//! it opens is never one of the program's; all signals are blocked in it; and it ends by itself if we are killed.
 //!
 //! It takes letters from a mailbox, because a system call through ptrace alone is two stops and some twenty
 //! microseconds. Its loop lies on a page that is never writable.

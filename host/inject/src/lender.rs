@@ -152,6 +152,9 @@ impl Lender<'_, '_> {
             ptrace::tell_clones(tid, filtered).map_err(|e| self.failed("preparing", &e))?;
         }
         ptrace::set_registers(tid, &registers).map_err(|e| self.failed("borrowing", &e))?;
+        // So that a signal which is there already waits: where a parent can only be stopped as its child ends, one always
+        // is. Not before the registers: our code gives the thread its own mask back, whatever becomes of us.
+        ptrace::set_signal_mask(tid, u64::MAX).map_err(|e| self.failed("borrowing", &e))?;
         ptrace::resume(tid, false, 0).map_err(|e| self.failed("borrowing", &e))?;
         self.is_stopped = false;
         Ok(())
