@@ -241,10 +241,12 @@ pub(crate) fn clear_left(memory: &RemoteMemory, maps: &[Mapping], left: &[Range<
     }
 }
 
-/// Whether a thread that goes on by itself is exactly as if it had not been here. Not one that was in a system call: if a
-/// signal came meanwhile, the kernel would have ended some of them with EINTR, and the program may wait for that.
-pub(crate) fn is_exact(original: &Registers) -> bool {
-    resumption(original) == (original.rip, original.rax)
+/// Whether a thread that a stop of ours interrupted in a system call has gone on by itself, exactly as far as to the call
+/// that it makes again, and is about to.
+pub(crate) fn is_about_to_call_again(original: &Registers, now: &Registers) -> bool {
+    let (rip, rax) = resumption(original);
+    let arguments = |r: &Registers| [r.rsp, r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9];
+    rip != original.rip && (now.rip, now.rax) == (rip, rax) && arguments(now) == arguments(original)
 }
 
 /// Where a thread goes on by itself, and with what in rax: a system call that a stop of ours interrupted is made again,

@@ -3,9 +3,11 @@
 //! INVARIANT (we may die) is cited here at each step: until it is brought to the foothold it is merely stopped, there it
 //! goes on by itself, and when it is given back it stands in a stop in which the kernel does what it would have done.
 //!
-//! A thread that was running goes on by itself in any case: what it does for us takes about as long as a stop, and on a
-//! busy machine it may wait for its turn meanwhile, so it is stopped only before and after. Its signals are blocked until
-//! it is nearly back, and then come to us first, as all signals of a tracee do: no handler runs on top of our code.
+//! It goes on by itself in any case: what it does for us takes about as long as a stop, and on a busy machine it may wait
+//! for its turn meanwhile, so it is stopped only before and after. Its signals are blocked until it is nearly back, and
+//! then come to us first, as all signals of a tracee do: no handler runs on top of our code. One that was in a system call
+//! makes it again itself; if a signal comes before it does, it is put back into the interrupted call, which the kernel
+//! then ends or starts again as the signal demands.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -94,7 +96,7 @@ fn lend_one(
     };
     // A filter that is suspended for our calls must be in force again before the program makes one, and a program that is
     // suspended does not run.
-    let held = filtered || !foothold::is_exact(&original) || ptrace::is_suspended(thread.tid);
+    let held = filtered || ptrace::is_suspended(thread.tid);
     let mut lender =
         Lender { pid, thread, original, mask: 0, foothold, began, is_stopped: true, asked: false, extra: 0 };
     let lent = lender.start(held, filtered).and_then(|()| {
@@ -299,8 +301,9 @@ impl Lender<'_, '_> {
         let tid = self.thread.tid;
         let now = ptrace::registers(tid).map_err(|e| self.failed("reading", &e))?;
         let inside = self.foothold.contains(now.rip);
+        let is_short = inside || foothold::is_about_to_call_again(&self.original, &now);
         let held = if let Event::Signal(signal) = event { signal } else { 0 };
-        if inside {
+        if is_short {
             ptrace::set_signal_mask(tid, self.mask).map_err(|e| self.failed("giving back", &e))?;
             let original = self.original;
             self.thread.set_registers(original).map_err(|e| self.failed("giving back", &e))?;

@@ -165,6 +165,23 @@ fn sessions_in_a_storm_of_signals_leave_nothing() {
     before.assert_same();
 }
 
+/// The only thread works for us where it was found: asleep in a call, which it makes again afterwards, unless its signal came.
+#[test]
+fn a_signal_ends_the_call_that_it_came_to_while_sessions_come_and_go() {
+    let mut target = Target::start("awakened");
+    let before = Snapshot::of(target.pid());
+    assert_eq!(target.ask("storm"), "storming");
+    for _ in 0..scaled(2000) {
+        Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--hits", "10"])
+            .finish()
+            .assert_clean();
+    }
+    let answer = target.ask("halt");
+    assert!(answer.starts_with("done "), "{answer}");
+    assert_eq!((Target::field(&answer, "wrong"), Target::field(&answer, "lost")), (0, 0), "{answer}");
+    before.assert_same();
+}
+
 #[test]
 fn two_sessions_on_different_functions_of_one_process_do_not_disturb_each_other() {
     let mut server = Target::start_with("server", &["--control", "--self-load", "5000"]);
