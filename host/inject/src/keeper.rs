@@ -65,12 +65,16 @@ fn keep(word: Word, ready: &mpsc::Sender<io::Result<()>>, stopped: &mpsc::Receiv
     let tid = unsafe { libc::gettid() };
     // SAFETY: `Keeper::new`'s caller keeps the word mapped and aligned.
     let futex = unsafe { std::sync::atomic::AtomicU32::from_ptr(word) };
-    futex.store(tid.cast_unsigned(), std::sync::atomic::Ordering::SeqCst);
     // SAFETY: list and entry live on this stack until the end of the thread's work, and are unregistered below. The
     // list that libc registered for this thread is replaced: the thread takes no robust mutex.
     let result = unsafe { libc::syscall(libc::SYS_set_robust_list, &raw mut list, size_of::<RobustList>()) };
     let answer = if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     let failed = answer.is_err();
+    // Not before the kernel knows of the word: killed in between, a host would be taken for alive for ever, and what it had
+    // put into the target would stay.
+    if !failed {
+        futex.store(tid.cast_unsigned(), std::sync::atomic::Ordering::SeqCst);
+    }
     if ready.send(answer).is_err() || failed {
         return;
     }
