@@ -130,6 +130,7 @@ static void storm(void) {
     }
     atomic_store(&shared->halt, 1);
     waitpid(child, NULL, 0);
+    sigprocmask(SIG_UNBLOCK, &usr1, NULL); /* as before */
     char *line = command();
     if (line && strcmp(line, "halt") == 0)
         answer("done %ld wrong=%ld lost=%ld", number, wrong, atomic_load(&shared->lost));

@@ -12,7 +12,7 @@
 #include <sys/time.h>
 #include <time.h>
 
-static atomic_int stop, wrong, inside;
+static atomic_int stop, wrong, inside, begun;
 static atomic_long handled, calls;
 static long taking;
 
@@ -51,6 +51,7 @@ static pthread_t thread;
 /* The signal comes some microseconds after the thread is back: in turn from another thread, and from a timer of the
  * kernel's. One that gets lost is the last one. */
 static void *send(void *argument) {
+    while (!atomic_load(&begun)) {} /* `thread` is who it is */
     for (int n = 0; !atomic_load(&stop); n++) {
         while (atomic_load(&inside) && !atomic_load(&stop)) {}
         long until = now() + 15;
@@ -79,6 +80,7 @@ int main(void) {
             /* The newest thread is the first that is asked to work for somebody else. */
             if (pthread_create(&sender, NULL, send, NULL) || pthread_create(&thread, NULL, busy, NULL)) abort();
             storming = 1;
+            atomic_store(&begun, 1);
             answer("storming");
         } else if (storming && strcmp(line, "halt") == 0) {
             long before = atomic_load(&handled);
@@ -88,6 +90,7 @@ int main(void) {
             pthread_join(sender, NULL);
             pthread_join(thread, NULL);
             storming = 0;
+            atomic_store(&begun, 0);
             answer("%s %ld handled=%ld lost=%d", atomic_load(&wrong) ? "wrong" : "done", atomic_load(&calls),
                    atomic_load(&handled), lost);
         } else {

@@ -14,6 +14,12 @@ impl Collector {
         self.words(offset_of!(ContextShared, fuel)).fold(0, u64::saturating_add)
     }
 
+    /// Hits that native code has served so far, in all threads.
+    #[must_use]
+    pub fn stub_hits(&self) -> u64 {
+        self.words(offset_of!(ContextShared, stub_hits)).fold(0, u64::saturating_add)
+    }
+
     /// Nanoseconds of a unit of fuel, by the cheapest hit that was timed, so that a hit during which another thread ran is
     /// not taken for what a hit costs; `None` if none was timed.
     #[must_use]

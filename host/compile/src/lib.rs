@@ -7,6 +7,7 @@
 mod code_map;
 mod compiler;
 mod frames;
+mod lower;
 mod precompile;
 mod source;
 pub mod verify;
@@ -14,6 +15,7 @@ pub mod verify;
 pub use code_map::{CodeMap, Spot};
 pub use compiler::become_compiler;
 pub use frames::FRAME_MAX;
+pub use lower::{Facts, Lowered, NotSimple, lower};
 pub use precompile::{CompileError, Compiled, engine, precompile};
 pub use source::{Place, Source};
 pub use verify::{Options as VerifyOptions, Reason, Unbounded, Verified, VerifyError, verify, verify_with};

@@ -12,7 +12,7 @@ mod error;
 mod features;
 mod handlers;
 mod imports;
-mod inventory;
+pub(crate) mod inventory;
 mod report;
 mod sizes;
 mod ways;

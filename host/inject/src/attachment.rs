@@ -27,6 +27,7 @@ use crate::placed::{Placed, has_filter, skips_red_zone, target_flags};
 use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX};
 use crate::register::{Registered, register};
 use crate::request::{AttachPlan, ModulePlan, Stops};
+use crate::stub;
 use crate::threads::Pool;
 use crate::tracer::transaction;
 
@@ -60,6 +61,7 @@ pub struct Attachment {
     _mapping: MmapRaw,
     hash_before: String,
     stops: Stops,
+    has_stub: bool,
     attach_ns: u64,
     threads: usize,
 }
@@ -114,7 +116,10 @@ impl Attachment {
         let mut placed = Placed::new(plan, &trampolines, &gates, journal);
         let heap = context_heap(plan.probe.functions);
         let context = context_stride(SPARE_STACK, heap, plan.probe.memory_max);
-        let region = Region::new(&image, plan.probe.code.len(), placed.len(), &layout, context);
+        let wanted_stub = plan.probe.stub.as_ref().filter(|_| stub::is_possible());
+        let stub_len = wanted_stub.map_or(0, stub::length);
+        let region = Region::new(&image, plan.probe.code.len(), stub_len, placed.len(), &layout, context);
+        let stub = wanted_stub.and_then(|plan| stub::make(plan, &region));
         placed.settle(&region)?;
         let clock = find_clock(&memory, &map_list);
         let clean_pages = clean_pages(pid, &memory, &trampolines);
@@ -129,6 +134,7 @@ impl Attachment {
             memory: &memory,
             image: &image,
             module: &plan.probe.code,
+            stub: stub.as_ref().map_or(&[], |s| &s.bytes),
             region: &region,
             blocks: &blocks,
             block_code: &block_code,
@@ -168,6 +174,11 @@ impl Attachment {
         let mut control = loaded.control;
         introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
             .map_err(undo)?;
+        if let Some(stub) = &stub {
+            let by_fs = control.flags & flags::FS0_SELF != 0;
+            let entry = loaded.base + region.stub + if by_fs { stub.by_fs } else { stub.by_base };
+            enter_by(pid, &memory, &blocks, entry).map_err(undo)?;
+        }
         let first = u64::from(plan.probe.first_records);
         // The view covers the layout, so the head is there.
         let _ = view.store_u64_release(std::mem::offset_of!(SharedHead, records) as u64, first);
@@ -195,6 +206,7 @@ impl Attachment {
             _mapping: mapping,
             hash_before,
             stops,
+            has_stub: stub.is_some(),
             attach_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
             threads: armed.threads,
             memory,
@@ -222,6 +234,12 @@ impl Attachment {
     #[must_use]
     pub fn attach_ns(&self) -> u64 {
         self.attach_ns
+    }
+
+    /// Whether usual hits run the native stub instead of the agent.
+    #[must_use]
+    pub fn has_stub(&self) -> bool {
+        self.has_stub
     }
 
     /// The stops of the whole target so far.
@@ -357,6 +375,14 @@ fn introduce(
     control.flags = control.flags & !flags::FS0_SELF | proven;
     write_flags(pid, memory, control, control_at)?;
     pool.register(memory, &armed.seen, &maps(pid)?)
+}
+
+/// Leads the trampolines to the stub. The gates are closed, so that nobody is on the way to the agent by the same cells.
+fn enter_by(pid: i32, memory: &RemoteMemory, blocks: &[Block], entry: u64) -> Result<(), Failure> {
+    for block in blocks {
+        memory.write_word(RemoteAddress(block.address + ENTRY_CELL), entry).map_err(|e| lost(pid, &e))?;
+    }
+    Ok(())
 }
 
 /// Gives the agent its flags, and the control block, from which it takes them when it is asked for contexts.

@@ -30,6 +30,8 @@ pub(crate) struct Load<'a> {
     pub(crate) memory: &'a RemoteMemory,
     pub(crate) image: &'a Image,
     pub(crate) module: &'a [u8],
+    /// Empty: there is none.
+    pub(crate) stub: &'a [u8],
     pub(crate) region: &'a Region,
     pub(crate) blocks: &'a [Block],
     /// Code of each block.
@@ -260,6 +262,7 @@ fn has_fsgsbase() -> bool {
 fn fill(load: &Load<'_>, base: u64, code: &File) -> Result<(), Failure> {
     let wrong = |e: io::Error| Failure::new(FailureKind::Bug, format!("filling the code of the agent: {e}"));
     code.write_all_at(load.module, load.region.module).map_err(wrong)?;
+    code.write_all_at(load.stub, load.region.stub).map_err(wrong)?;
     code.write_all_at(&load.image.text, load.region.text).map_err(wrong)?;
     let (offsets, _) = block_offsets(load);
     for (bytes, offset) in load.block_code.iter().zip(offsets) {

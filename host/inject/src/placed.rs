@@ -147,6 +147,7 @@ impl Placed {
             flags_at: 0,
             failed: 0,
             message_len: 0,
+            table_mask: 0,
             message: [0; trocar_abi::control::MESSAGE_BYTES],
         };
         let mut bytes = bytes_of(&control).to_vec();

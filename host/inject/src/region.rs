@@ -2,13 +2,13 @@
 //! module that has sites.
 //!
 //! ```text
-//! region   code       r-x  memfd, sealed   the compiled module, then the agent's text
+//! region   code       r-x  memfd, sealed   the compiled module, the native stub if there is one, the agent's text
 //!          agent data rw-  private         relocated by us
 //!          private    rw-  private         control block and what it points to, boot heap, boot stack
 //!          contexts   rw-  private         see trocar_abi::control::context_stride
 //!          shared     rw-  memfd, shared   see trocar_abi::shared
 //!
-//! block    gates      rw-  private; first page wiped in fork children: gate word, agent's entry, and for each site
+//! block    gates      rw-  private; first page wiped in fork children: gate word; then agent's entry, and for each site
 //!                          the hits that its trampoline turned away because a goroutine's stack had no room
 //!          code       r-x  the same sealed memfd
 //! ```
@@ -35,6 +35,7 @@ pub(crate) const SPARE_STACK: u32 = 128 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region {
     pub(crate) module: u64,
+    pub(crate) stub: u64,
     pub(crate) text: u64,
     pub(crate) data: u64,
     pub(crate) private: u64,
@@ -47,15 +48,17 @@ pub(crate) struct Region {
 
 impl Region {
     /// Lays the region out. `placed` is the number of bytes that the control block and what it points to take, `context`
-    /// that of a context.
+    /// that of a context; `stub_len` is zero without a stub.
     pub(crate) fn new(
         image: &Image,
         module_len: usize,
+        stub_len: usize,
         placed: usize,
         layout: &Layout,
         context: u64,
     ) -> Self {
-        let text = round_up(module_len as u64, PAGE);
+        let stub = round_up(module_len as u64, 64);
+        let text = round_up(stub + stub_len as u64, PAGE);
         let data = text + image.text.len() as u64;
         let private = text + image.len();
         let heap = private + round_up(placed as u64, PAGE);
@@ -65,6 +68,7 @@ impl Region {
         let shared = contexts + u64::from(layout.contexts) * context;
         Self {
             module: 0,
+            stub,
             text,
             data,
             private,
@@ -95,10 +99,11 @@ pub(crate) struct Block {
 
 /// Offsets in a block's page of gates.
 pub(crate) const GATE: u64 = 0;
-/// The cell that holds the address of the agent's entry.
-pub(crate) const ENTRY_CELL: u64 = 8;
+/// The cell that holds the address of the agent's entry. Not on the page that is wiped: a child that a signal handler forks
+/// on top of a trampoline, between its look at the gate and its call, goes through this one.
+pub(crate) const ENTRY_CELL: u64 = PAGE;
 /// The first of the cells that count hits which trampolines turned away, one for each site of the block.
-pub(crate) const SKIPPED_CELLS: u64 = 16;
+pub(crate) const SKIPPED_CELLS: u64 = ENTRY_CELL + 8;
 
 /// Most bytes of one trampoline; each is aligned to 16.
 pub(crate) const TRAMPOLINE_MAX: u64 = 256;

@@ -94,6 +94,20 @@ pub struct ProbePlan {
     pub sample: u32,
     /// The probe contains floating-point instructions.
     pub floats: bool,
+    /// The one handler of all sites as native code, if it was proven simple.
+    pub stub: Option<StubPlan>,
+}
+
+/// A handler as native code: `handler(rdi: the context's block in shared memory, esi: site, rdx: StubFrame)`, which keeps
+/// every register and changes nothing but words of that block, each by one instruction, and flags.
+#[derive(Clone, Debug, Default)]
+pub struct StubPlan {
+    /// The code: position-independent, it calls nothing and ends in `ret`.
+    pub code: Vec<u8>,
+    /// It looks at the [`trocar_abi::hit::StubFrame`].
+    pub registers: bool,
+    /// The fuel that a hit of it is billed.
+    pub fuel: u64,
 }
 
 /// How long the target stood still, for each stop.

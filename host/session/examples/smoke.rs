@@ -22,6 +22,7 @@ fn main() {
         rate: None,
         max_core: None,
         sample: 1,
+        native: true,
         strict: false,
     };
     let began = Instant::now();

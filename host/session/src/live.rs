@@ -54,6 +54,8 @@ pub struct Session {
     budget: Option<CoreBudget>,
     /// For each site, what a hit costs besides its handler, in fuel, and whether it is one that `--hits` counts.
     prices: Vec<(u64, bool)>,
+    /// Fuel that a hit of the native code is billed, where there is such code.
+    stub_fuel: Option<u64>,
     reported: (Instant, Vec<u64>),
     corrupt: Vec<String>,
     evidence: Reader,
@@ -105,8 +107,10 @@ impl Session {
             attach_ns: attachment.attach_ns(),
             pause_ns: attachment.stops().longest(),
             threads: attachment.threads(),
+            tier: if attachment.has_stub() { 2 } else { 1 },
             sites,
         };
+        let stub_fuel = plan.probe.stub.filter(|_| attachment.has_stub()).map(|s| s.fuel);
         let now = Instant::now();
         let share = prepared.limits.max_core_percent.map(|percent| percent / 100.0);
         Ok(Self {
@@ -114,6 +118,7 @@ impl Session {
             granted: now,
             budget: share.map(|share| CoreBudget::new(share, Duration::ZERO)),
             prices,
+            stub_fuel,
             pid,
             id: attached.session.clone(),
             probe: manifest.name.clone(),
@@ -215,12 +220,22 @@ impl Session {
     /// Bills the probe for its share of a core; suspends it, or lets it go on.
     fn bill(&mut self, say: &mut dyn FnMut(Reply)) {
         let Some(budget) = &mut self.budget else { return };
+        // Read before the hits, so that they are not more.
+        let stub_hits = self.collector.stub_hits();
         let totals = self.collector.totals();
         let ways = totals.iter().zip(&self.prices);
         let fuel = ways.fold(self.collector.fuel(), |sum, (site, (price, _))| {
             sum.saturating_add(site.hits.saturating_mul(*price))
         });
-        let verdict = budget.bill(fuel, self.collector.unit_ns(), self.began.elapsed());
+        // Hits of native code cost less, and none of them is timed: what the few others took says nothing of them.
+        let (fuel, unit) = match self.stub_fuel {
+            Some(price) => {
+                let others = fuel.saturating_sub(stub_hits.saturating_mul(HIT_FUEL));
+                (others.saturating_add(stub_hits.saturating_mul(price)), None)
+            }
+            None => (fuel, self.collector.unit_ns()),
+        };
+        let verdict = budget.bill(fuel, unit, self.began.elapsed());
         let limit = budget.limit() * 100.0;
         match verdict {
             Verdict::Suspend { share, during } if self.collector.suspend() => {
@@ -348,7 +363,7 @@ impl Session {
         let before = std::mem::take(&mut self.reported.1);
         for (index, total) in totals.iter().enumerate() {
             let total = if is_final { *total } else { total.settled() };
-            let ns_per_hit = self.collector.ns_per_hit(&total);
+            let ns_per_hit = self.collector.ns_per_hit(&total).filter(|_| self.stub_fuel.is_none());
             #[expect(clippy::cast_precision_loss, reason = "a share for people, from counts far below 2^52")]
             let share = ns_per_hit.map(|ns| {
                 let new = ran(&total).saturating_sub(before.get(index).copied().unwrap_or(0));

@@ -1,8 +1,9 @@
 //! A request, verified, compiled, resolved and planned. Nothing in the target has been touched yet: this is what
 //! `--dry-run` shows.
 
-use trocar_compile::{CompileError, Verified, VerifyOptions, precompile, verify_with};
-use trocar_inject::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Ticks};
+use trocar_abi::map::MapSpec;
+use trocar_compile::{CompileError, Facts, Verified, VerifyOptions, lower, precompile, verify_with};
+use trocar_inject::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Span, StubPlan, Ticks};
 use trocar_package::ParamValue;
 use trocar_target::{Failure, FailureKind, Process, maps};
 
@@ -25,6 +26,7 @@ pub struct Prepared {
     pub(crate) code: Vec<u8>,
     pub(crate) loaded: Loaded,
     pub(crate) ticks: Ticks,
+    native: bool,
 }
 
 impl Prepared {
@@ -53,7 +55,16 @@ impl Prepared {
         check_refusals(request, &planned)?;
         let compiled = precompile(&request.wasm).map_err(|e| not_compiled(&e))?;
         let limits = limits(request, &verified);
-        Ok(Self { verified, limits, planned, params, code: compiled.into_code(), loaded, ticks })
+        Ok(Self {
+            verified,
+            limits,
+            planned,
+            params,
+            code: compiled.into_code(),
+            loaded,
+            ticks,
+            native: request.native,
+        })
     }
 
     /// The sites that will be patched.
@@ -121,6 +132,7 @@ impl Prepared {
             }
         }
         let (maps, maps_bytes) = self.verified.manifest.map_specs();
+        let stub = self.stub(&modules, &maps);
         let (params, strings) = pack_params(&self.params);
         let page = 64 << 10;
         let memory_max = self.verified.memory.max.map_or(self.limits.memory_bytes, |pages| {
@@ -144,12 +156,33 @@ impl Prepared {
                 first_records: self.limits.records_per_second.unwrap_or(0),
                 sample: self.limits.sample,
                 floats: self.verified.uses_floats,
+                stub,
             },
             go: self.loaded.is_go(),
             collector: self.loaded.has_scanning_collector(),
             ring_bytes: RING_BYTES,
             ticks_per_nanosecond: self.ticks.per_nanosecond(),
         })
+    }
+
+    /// The handler as native code, where all sites have the same one, it is simple, and each hit is to run it.
+    fn stub(&self, modules: &[ModulePlan], maps: &[MapSpec]) -> Option<StubPlan> {
+        let sites = || modules.iter().flat_map(|m| &m.sites);
+        let handler = sites().next()?.handler?;
+        let plain = |s: &PlannedSite| s.handler == Some(handler) && s.span == Span::None;
+        if !self.native || self.limits.sample > 1 || !sites().all(plain) {
+            return None;
+        }
+        let handler = self.verified.handlers.get(usize::try_from(handler).ok()?)?;
+        // Less fuel than it may need: some hits must run out of it.
+        if handler.worst_fuel.as_ref().is_ok_and(|worst| *worst > self.limits.fuel) {
+            return None;
+        }
+        let params: Vec<Option<u64>> = self.params.iter().map(integer).collect();
+        let sites = u32::try_from(sites().count()).ok()?;
+        let facts = Facts { maps, params: &params, sites, go: self.loaded.is_go() };
+        let lowered = lower(&self.verified.wasm, &self.verified, &handler.name, &facts).ok()?;
+        Some(StubPlan { code: lowered.code, registers: lowered.registers, fuel: lowered.fuel })
     }
 
     fn handler_index(&self, name: Option<&str>) -> Result<u32, Failure> {
@@ -255,6 +288,13 @@ fn limits(request: &Request, verified: &Verified) -> Limits {
 /// Records that a thread takes from the limit at once: few, so that what idle threads keep of them is little beside it.
 fn record_batch(rate: u32) -> u32 {
     (rate / 1000).clamp(1, 16)
+}
+
+fn integer(value: &ParamValue) -> Option<u64> {
+    match value {
+        ParamValue::Int(n) => Some(n.cast_unsigned()),
+        ParamValue::Str(_) => None,
+    }
 }
 
 /// Parameters as the agent takes them: integers, or offset and length of a string.

@@ -49,6 +49,8 @@ pub struct Attached {
     pub pause_ns: u64,
     /// Number of threads that were stopped.
     pub threads: usize,
+    /// How hits run: 2 as native code, where the probe was proven simple; 1 under wasmtime.
+    pub tier: u32,
 }
 
 /// Limits of a probe.

@@ -27,6 +27,8 @@ pub struct Request {
     pub max_core: Option<f64>,
     /// Of so many hits of a thread at a site one runs; 1: all.
     pub sample: u32,
+    /// A handler that is proven simple may run as native code.
+    pub native: bool,
     /// A site that is refused fails the whole request.
     pub strict: bool,
 }

@@ -43,6 +43,7 @@ pub(crate) fn attached() -> Attached {
         attach_ns: 12_345_678,
         pause_ns: 310_000,
         threads: 5,
+        tier: 1,
     }
 }
 

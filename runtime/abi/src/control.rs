@@ -103,6 +103,8 @@ pub struct Control {
     pub failed: u32,
     /// Answers: bytes used of `message`.
     pub message_len: u32,
+    /// Answers: `table_len - 1`.
+    pub table_mask: u64,
     /// Answers: why an operation failed, UTF-8.
     pub message: [u8; MESSAGE_BYTES],
 }
@@ -207,4 +209,4 @@ pub mod site_flags {
 
 const _: () = assert!(size_of::<Site>() == 24);
 const _: () = assert!(size_of::<Probe>() == 120);
-const _: () = assert!(size_of::<Control>() == 72 + 120 + 40 + 16 + 24 + 40 + 8 + MESSAGE_BYTES);
+const _: () = assert!(size_of::<Control>() == 72 + 120 + 40 + 16 + 24 + 40 + 16 + MESSAGE_BYTES);

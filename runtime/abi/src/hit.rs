@@ -136,6 +136,73 @@ impl HitFrame {
     }
 }
 
+/// What a native stub hands to its handler: the registers of the target at a hit, but rsp and rip.
+/// `host/inject/src/stub.rs` pushes exactly this.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct StubFrame {
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub r8: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub r9: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub r10: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub r11: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub r12: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub r13: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub r14: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub r15: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub rbx: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub rbp: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub rdi: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub rsi: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub rdx: u64,
+    /// Arithmetic flags, as the stub keeps them.
+    pub flags: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub rax: u64,
+    /// Return address into the trampoline.
+    pub trampoline: u64,
+    #[expect(missing_docs, reason = "registers are named by themselves")]
+    pub rcx: u64,
+}
+
+impl StubFrame {
+    /// Offset of a register by its name in [`REGISTERS`]; `None` for rsp and rip, which are not in the frame.
+    #[must_use]
+    pub fn offset(register: &str) -> Option<usize> {
+        use core::mem::offset_of;
+        Some(match register {
+            "rax" => offset_of!(Self, rax),
+            "rbx" => offset_of!(Self, rbx),
+            "rcx" => offset_of!(Self, rcx),
+            "rdx" => offset_of!(Self, rdx),
+            "rsi" => offset_of!(Self, rsi),
+            "rdi" => offset_of!(Self, rdi),
+            "rbp" => offset_of!(Self, rbp),
+            "r8" => offset_of!(Self, r8),
+            "r9" => offset_of!(Self, r9),
+            "r10" => offset_of!(Self, r10),
+            "r11" => offset_of!(Self, r11),
+            "r12" => offset_of!(Self, r12),
+            "r13" => offset_of!(Self, r13),
+            "r14" => offset_of!(Self, r14),
+            "r15" => offset_of!(Self, r15),
+            _ => return None,
+        })
+    }
+}
+
 /// A slot of the thread table: thread pointer to context. Zero is free; the key is written last.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -150,9 +217,12 @@ pub struct ThreadSlot {
 /// page- or cache-line-aligned, so the product's high bits are taken.
 #[must_use]
 pub const fn first_slot(thread_pointer: u64, len: u32) -> u32 {
-    let mixed = (thread_pointer.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+    let mixed = (thread_pointer.wrapping_mul(SLOT_FACTOR) >> 32) as u32;
     mixed & (len - 1)
 }
+
+/// What [`first_slot`] multiplies with: 2^64 divided by the golden ratio.
+pub const SLOT_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Head of a context: the part that the host reads and writes in the target's private memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -176,8 +246,10 @@ pub struct ContextHead {
     pub tid: u32,
     /// Set by the host when the thread that had this context is gone: ask the kernel again.
     pub stale: u32,
+    /// Address of the context's block in the shared memory.
+    pub shared: u64,
 }
-const _: () = assert!(size_of::<ContextHead>() == 56);
+const _: () = assert!(size_of::<ContextHead>() == 64);
 
 /// Room below the stack pointer, in bytes, that a hit needs to run on the thread's own stack: 32 KiB of
 /// wasm, the agent's own frames, and a signal handler on top.

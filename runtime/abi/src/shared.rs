@@ -170,6 +170,8 @@ pub const fn record_tokens(bytes: u32) -> u32 {
 /// Fuel that stands for what a hit costs before and after its handler (about 15 ns; `runtime/agent/SPEED.md`), for the share
 /// of a core.
 pub const HIT_FUEL: u64 = 25;
+/// Fuel that stands for what a hit costs that a native stub serves (under 2 ns), besides half the handler's own bound.
+pub const STUB_FUEL: u64 = 4;
 /// The same for noting, or taking, the time of a call (a look at the time-stamp counter and at the table of calls).
 pub const SPAN_FUEL: u64 = 40;
 
@@ -220,8 +222,10 @@ pub struct ContextShared {
     /// Ticks of the time-stamp counter that a unit of fuel took in the cheapest hit that was timed, times
     /// [`UNIT_SCALE`], [`HIT_FUEL`] included; zero if none was.
     pub unit_ticks: u64,
+    /// Hits, of those in the [`SiteStats`] that follow, which the native stub served: they are billed at its price.
+    pub stub_hits: u64,
     /// Pads to the next cache line.
-    pub pad: [u64; 2],
+    pub pad: u64,
     /// Bytes ever read from the ring; written by the host.
     pub tail: u64,
     /// Pads to a whole cache line.

@@ -130,6 +130,20 @@ fn detect(feature: &str) -> Option<bool> {
     })
 }
 
+/// The context of free slots: as if a hit were inside, so that nobody enters it.
+static NOBODY: ContextHead = ContextHead {
+    inside: 1,
+    index: 0,
+    stack_low: 0,
+    stack_high: 0,
+    alternate_low: 0,
+    alternate_high: 0,
+    spare_top: 0,
+    tid: 0,
+    stale: 1,
+    shared: 0,
+};
+
 fn init(block: &mut Control) -> wasmtime::Result<()> {
     // SAFETY: the host mapped `heap_len` bytes at `heap` for the agent alone.
     let heap =
@@ -156,12 +170,16 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
     }
     HIGH_VECTORS.store(block.flags & flags::LOW_VECTORS == 0, Ordering::Relaxed);
     let table_len = (block.context_capacity * 4).next_power_of_two();
-    let table: Vec<ThreadSlot> = alloc::vec![ThreadSlot::default(); table_len as usize];
+    // One more, always free: the native stub looks at the slot behind a thread's first without asking where the table ends.
+    // And a thread without a thread pointer finds a free slot there: its context sends it on to the agent.
+    let free = ThreadSlot { key: 0, context: &raw const NOBODY as u64 };
+    let table: Vec<ThreadSlot> = alloc::vec![free; table_len as usize + 1];
     let contexts: Vec<*mut Context> = alloc::vec![ptr::null_mut(); block.context_capacity as usize];
     let table = Box::leak(table.into_boxed_slice());
     let contexts = Box::leak(contexts.into_boxed_slice());
     block.table = table.as_mut_ptr() as u64;
     block.table_len = table_len;
+    block.table_mask = u64::from(table_len) - 1;
     block.context_list = contexts.as_mut_ptr() as u64;
     block.hit_entry = hit_entry as *const () as u64;
 
@@ -272,7 +290,8 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let seed = block.probe.seed ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let env = Env { maps, ring, params, strings, go_arguments, seed, rate };
 
-    let head = ContextHead { index, spare_top, stale: 1, ..ContextHead::default() };
+    let head =
+        ContextHead { index, spare_top, stale: 1, shared: shared as u64, ..ContextHead::default() };
     let empty = Context {
         head,
         recover: NonNull::dangling(),

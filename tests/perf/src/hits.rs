@@ -39,6 +39,8 @@ const CASES: &[(Case, &str)] = &[
     (Case::Untouched, "nothing, before any probe"),
     (Case::AfterDetach, "nothing, after a probe was taken out"),
     (Case::ClosedGate, "closed gate (quarantined probe)"),
+    (Case::Trocar(Probe::NativeCounter), "counter, as native code"),
+    (Case::Trocar(Probe::NativeHist), "argument, condition, histogram, native"),
     (Case::Trocar(Probe::Empty), "empty probe"),
     (Case::Trocar(Probe::Counter), "counter"),
     (Case::Trocar(Probe::Hash), "argument + hash-map update"),
@@ -57,6 +59,7 @@ const CASES: &[(Case, &str)] = &[
 fn aim(case: Case) -> Option<f64> {
     match case {
         Case::ClosedGate => Some(2.0),
+        Case::Trocar(Probe::NativeCounter | Probe::NativeHist) => Some(5.0),
         Case::Trocar(Probe::Counter) => Some(22.0),
         Case::Trocar(Probe::Hash | Probe::Event) => Some(40.0),
         Case::Untouched
@@ -247,7 +250,12 @@ fn ours(program: &mut Program, probe: Probe, batches: u32) -> Result<Sample, Tro
     let (chunk, calls) = match probe {
         Probe::Event => (EVENT_CHUNK, CALLS),
         Probe::Read => (CHUNK, CALLS / 5),
-        Probe::Empty | Probe::Counter | Probe::Hash | Probe::Traps => (CHUNK, CALLS),
+        Probe::Empty
+        | Probe::Counter
+        | Probe::NativeCounter
+        | Probe::NativeHist
+        | Probe::Hash
+        | Probe::Traps => (CHUNK, CALLS),
     };
     let mut probed = Probed::attach(program.pid(), probe, Variant::Work.name())?;
     // The first hits find the thread's context and touch its memory; they are counted and not timed.

@@ -57,6 +57,7 @@ impl Probed {
             rate: None,
             max_core: None,
             sample: 1,
+            native: probe.is_native(),
             strict: true,
         };
         let say = |failure: Failure| format!("the probe {}: {failure}", probe.name());
@@ -64,6 +65,9 @@ impl Probed {
         let prepared = Prepared::new(&request).map_err(say)?;
         let prepare_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let session = prepared.attach().map_err(say)?;
+        if probe.is_native() != (session.attached().tier == 2) {
+            return Err(format!("the probe {} runs in tier {}", probe.name(), session.attached().tier));
+        }
         Ok(Self { session, prepare_ns, events: 0 })
     }
 

@@ -5,8 +5,12 @@
 pub enum Probe {
     /// A handler that does nothing.
     Empty,
-    /// Adds one to a counter.
+    /// Adds one to a counter, under wasmtime.
     Counter,
+    /// The same as native code.
+    NativeCounter,
+    /// Adds an argument to a histogram if it is over a constant, as native code.
+    NativeHist,
     /// Adds one to a hash map under a key of eight bytes made from an argument: 64 keys.
     Hash,
     /// Copies 64 bytes at the third argument.
@@ -23,7 +27,8 @@ impl Probe {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Empty => "empty",
-            Self::Counter => "counter",
+            Self::Counter | Self::NativeCounter => "counter",
+            Self::NativeHist => "hist",
             Self::Hash => "hash",
             Self::Read => "read",
             Self::Event => "event",
@@ -31,12 +36,19 @@ impl Probe {
         }
     }
 
+    /// Whether it may run as native code.
+    #[must_use]
+    pub const fn is_native(self) -> bool {
+        matches!(self, Self::NativeCounter | Self::NativeHist)
+    }
+
     /// Its text.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
             Self::Empty => EMPTY,
-            Self::Counter => COUNTER,
+            Self::Counter | Self::NativeCounter => COUNTER,
+            Self::NativeHist => HIST,
             Self::Hash => HASH,
             Self::Read => READ,
             Self::Event => EVENT,
@@ -54,6 +66,16 @@ const COUNTER: &str = r#"(module
   (func (export "on_hit") (call $counter_add (i32.const 0) (i32.const 0) (i64.const 1)))
   (@custom "trocar.manifest"
     "{\"abi\": 1, \"name\": \"counter\", \"maps\": [{\"name\": \"calls\", \"kind\": \"counter\"}]}"))"#;
+
+const HIST: &str = r#"(module
+  (import "trocar" "arg" (func $arg (param i32) (result i64)))
+  (import "trocar" "hist_add" (func $hist_add (param i32 i32 i64)))
+  (func (export "on_hit") (result i32)
+    (if (i64.le_u (call $arg (i32.const 1)) (i64.const 0)) (then (return (i32.const 0))))
+    (call $hist_add (i32.const 0) (i32.const 0) (call $arg (i32.const 1)))
+    (i32.const 1))
+  (@custom "trocar.manifest"
+    "{\"abi\": 1, \"name\": \"hist\", \"maps\": [{\"name\": \"sizes\", \"kind\": \"hist\"}]}"))"#;
 
 const HASH: &str = r#"(module
   (import "trocar" "arg" (func $arg (param i32) (result i64)))

@@ -155,6 +155,7 @@ impl Arming {
             rate: self.rate.or(Limits::default().records_per_second),
             max_core: self.max_core.or(wanted.max_core),
             sample: self.sample.unwrap_or(1),
+            native: std::env::var_os("TROCAR_TIER").is_none_or(|tier| tier != "1"),
             strict: self.strict,
         }
     }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use trocar_compile::verify::START_FUEL;
-use trocar_compile::{Verified, VerifyError, VerifyOptions, verify_with};
-use trocar_package::{Event, Map, Param, ParamValue};
+use trocar_compile::{Facts, Verified, VerifyError, VerifyOptions, lower, verify_with};
+use trocar_package::{Event, Map, Param, ParamType, ParamValue};
 use trocar_rehearse::{Probe, Rehearsal, RehearseError, made_up};
 use trocar_session::not_compiled;
 use trocar_session::reply::Limits;
@@ -112,6 +112,8 @@ struct HandlerRow<'a> {
     worst_fuel: Option<u64>,
     unbounded: Option<&'static str>,
     system_calls_per_hit: Option<u32>,
+    tier: u32,
+    not_native: Option<String>,
     points: &'a [String],
 }
 
@@ -131,12 +133,15 @@ pub(crate) fn show(path: &str, verified: &Verified, out: &mut Out) -> Result<(),
     let handlers = verified.handlers.iter().map(|handler| {
         let found = manifest.handlers.iter().find(|h| h.name == handler.name);
         let points = found.map_or(&[][..], |h| h.points.as_slice());
+        let not_native = not_native(verified, &handler.name);
         HandlerRow {
             name: &handler.name,
             returns_condition: handler.returns_condition,
             worst_fuel: handler.worst_fuel.ok(),
             unbounded: handler.worst_fuel.err().map(|why| why.name()),
             system_calls_per_hit: handler.system_calls,
+            tier: if not_native.is_none() { 2 } else { 1 },
+            not_native,
             points,
         }
     });
@@ -183,6 +188,20 @@ pub(crate) fn show(path: &str, verified: &Verified, out: &mut Out) -> Result<(),
     Ok(())
 }
 
+/// Why the handler cannot run as native code at one site with its parameters' defaults, if it cannot.
+fn not_native(verified: &Verified, handler: &str) -> Option<String> {
+    let (maps, _) = verified.manifest.map_specs();
+    let default = |param: &Param| match &param.default {
+        Some(ParamValue::Int(n)) => Some(n.cast_unsigned()),
+        Some(ParamValue::Str(_)) => None,
+        // To be set, and then known.
+        None => (param.ty == ParamType::Int).then_some(0),
+    };
+    let params: Vec<Option<u64>> = verified.manifest.params.iter().map(default).collect();
+    let facts = Facts { maps: &maps, params: &params, sites: 1, go: false };
+    lower(&verified.wasm, verified, handler, &facts).err().map(|why| why.to_string())
+}
+
 fn grid(verified: &Verified, row: &Row<'_>) -> Grid {
     let mut grid = Grid::new(&[("WHAT", Align::Left), ("IS", Align::Left)]);
     let mut add = |tone, what: &str, is: &str| {
@@ -204,6 +223,13 @@ fn grid(verified: &Verified, row: &Row<'_>) -> Grid {
         }
     };
     add(Tone::Plain, "measured", &price);
+    for handler in &row.handlers {
+        let how = match &handler.not_native {
+            None => "as native code: it only counts (tier two)".to_owned(),
+            Some(why) => format!("under wasmtime: {why} (tier one)"),
+        };
+        add(Tone::Plain, "runs", &format!("{} {how}", handler.name.escape_debug()));
+    }
     for handler in row.handlers.iter().filter(|h| !h.points.is_empty()) {
         add(Tone::Plain, "points", &format!("{}: {}", handler.name, handler.points.join(", ")));
     }

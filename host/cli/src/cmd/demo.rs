@@ -81,6 +81,7 @@ impl Demo {
             rate: None,
             max_core: None,
             sample: 1,
+            native: true,
             strict: false,
         };
         let session = Prepared::new(&request)?.attach()?;

@@ -14,7 +14,7 @@ use super::error::{Reason, VerifyError, malformed};
 
 /// An import.
 #[derive(Debug)]
-pub(super) struct Imported<'a> {
+pub(crate) struct Imported<'a> {
     pub module: &'a str,
     pub name: &'a str,
     pub ty: TypeRef,
@@ -22,7 +22,7 @@ pub(super) struct Imported<'a> {
 
 /// A function with code.
 #[derive(Debug)]
-pub(super) struct Body<'a> {
+pub(crate) struct Body<'a> {
     pub code: FunctionBody<'a>,
     /// It calls through a table.
     pub indirect: bool,
@@ -32,7 +32,7 @@ pub(super) struct Body<'a> {
 
 /// A module, counted.
 #[derive(Debug, Default)]
-pub(super) struct Inventory<'a> {
+pub(crate) struct Inventory<'a> {
     pub types: Vec<FuncType>,
     pub imports: Vec<Imported<'a>>,
     /// Type of each function: imported ones, then those with code.

@@ -60,10 +60,36 @@ impl Target for Memory {
     }
 }
 
+/// Registers that are all zero.
+pub const NO_REGISTERS: HitFrame = HitFrame {
+    xmm: [[0; 2]; 16],
+    mxcsr: 0,
+    site: 0,
+    rbx: 0,
+    r15: 0,
+    r14: 0,
+    r13: 0,
+    r12: 0,
+    r11: 0,
+    r10: 0,
+    r9: 0,
+    r8: 0,
+    rdi: 0,
+    rsi: 0,
+    rdx: 0,
+    rax: 0,
+    rflags: 0,
+    rbp: 0,
+    trampoline: 0,
+    rcx: 0,
+};
+
 /// A verified module, ready for hits.
 #[derive(Debug)]
 pub struct Machine {
     instance: Instance,
+    shard: *const u64,
+    words: usize,
 }
 
 impl Machine {
@@ -71,8 +97,10 @@ impl Machine {
     pub fn new(verified: &Verified, memory: Memory) -> Self {
         let (specs, bytes) = verified.manifest.map_specs();
         let shard = vec![0u64; usize::try_from(bytes / 8).unwrap()].leak();
+        let words = shard.len();
+        let shard = shard.as_mut_ptr();
         // SAFETY: INVARIANT (shards): `map_specs` laid the maps out in so many bytes; only this instance writes them.
-        let maps = unsafe { Maps::new(shard.as_mut_ptr().cast(), specs.leak()) };
+        let maps = unsafe { Maps::new(shard.cast(), specs.leak()) };
         let shared = vec![0u64; 8 + RING / 8].leak().as_mut_ptr();
         // SAFETY: head, tail and data are distinct words of a buffer that lives for ever and that nobody else uses.
         let ring = unsafe {
@@ -102,35 +130,25 @@ impl Machine {
         let loaded = Loaded::new(&ENGINE, &module, &handlers).unwrap();
         let memory_max = usize::try_from(verified.memory_limit).unwrap();
         let target = Box::leak(Box::new(memory));
-        Self { instance: Instance::new(&loaded, env, target, PLENTY, PLENTY, memory_max).unwrap() }
+        let instance = Instance::new(&loaded, env, target, PLENTY, PLENTY, memory_max).unwrap();
+        Self { instance, shard, words }
+    }
+
+    /// The maps as they are.
+    pub fn maps(&self) -> Vec<u64> {
+        // SAFETY: as many words, which live for ever; only this instance writes them, and no hit is running.
+        unsafe { std::slice::from_raw_parts(self.shard, self.words) }.to_vec()
     }
 
     /// One hit with these first two arguments: how it ended and the fuel it used.
     pub fn hit(&mut self, arguments: [u64; 2]) -> (Outcome, u64) {
         let [rdi, rsi] = arguments;
-        let mut frame = HitFrame {
-            xmm: [[0; 2]; 16],
-            mxcsr: 0,
-            site: 0,
-            rbx: 0,
-            r15: 0,
-            r14: 0,
-            r13: 0,
-            r12: 0,
-            r11: 0,
-            r10: 0,
-            r9: 0,
-            r8: 0,
-            rdi,
-            rsi,
-            rdx: 0,
-            rax: 0,
-            rflags: 0,
-            rbp: 0,
-            trampoline: 0,
-            rcx: 0,
-        };
-        let hit = Hit { frame: NonNull::from(&mut frame), rsp: 0, rip: 0, site: 0, tid: 1 };
+        self.hit_at(HitFrame { rdi, rsi, ..NO_REGISTERS }, 0)
+    }
+
+    /// One hit with these registers at this site.
+    pub fn hit_at(&mut self, mut frame: HitFrame, site: u32) -> (Outcome, u64) {
+        let hit = Hit { frame: NonNull::from(&mut frame), rsp: 0, rip: 0, site, tid: 1 };
         let outcome = self.instance.hit(0, hit);
         (outcome, PLENTY - self.instance.fuel_left())
     }

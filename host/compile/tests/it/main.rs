@@ -11,6 +11,7 @@
 //! 9. measured: the bound of fuel beside what hits really use (machine: runs them)
 //! 10. random_ways: the same for random modules without a loop
 //! 11. precompiled: the code, who loads it, and its cache
+//! 12. lower: simple handlers as native code, beside the same under the engine
 //!
 //! Modules are marked `cfg(test)` so that clippy knows their helpers for test code.
 
@@ -30,6 +31,8 @@ mod hostile;
 mod imports;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod lower;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]

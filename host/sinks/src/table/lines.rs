@@ -33,11 +33,12 @@ pub(super) fn attached(a: &Attached) -> Vec<Line> {
     let records = a.limits.records_per_second.map_or_else(String::new, |n| format!("{n} records a second, "));
     let core = a.limits.max_core_percent.map_or_else(String::new, |n| format!("{n} % of a core, "));
     let limits = format!(
-        "limits: {} fuel a hit, {} of memory, {} to quarantine, {records}{core}{} to live",
+        "limits: {} fuel a hit, {} of memory, {} to quarantine, {records}{core}{} to live{}",
         a.limits.fuel,
         bytes(a.limits.memory_bytes),
         count(usize::try_from(a.limits.traps).unwrap_or(usize::MAX), "trap"),
-        clock(a.limits.ttl_ns / 1_000_000_000)
+        clock(a.limits.ttl_ns / 1_000_000_000),
+        if a.tier == 2 { "; runs as native code, some nanoseconds a hit" } else { "" }
     );
     let mut out = vec![first, Line::new().with(Tone::Faint, &limits)];
 

@@ -13,6 +13,7 @@
 //! limits      records, share of a core, sampling, hits, time to live, off
 //! quarantine  probes that loop, trap, recurse, grow
 //! evidence    what a quarantine says of the hit that brought it, and the same hit again outside the process
+//! tiers       native code and wasmtime: the same counts; which probes run how
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
 //! verbs       ps, points, check, doctor, new and build, demo
@@ -35,5 +36,6 @@ mod quarantine;
 mod redis;
 mod refusal;
 mod short_sites;
+mod tiers;
 mod time;
 mod verbs;

@@ -54,7 +54,7 @@ fn a_busy_program_still_answers() {
 fn every_row_of_ours_counts_every_call() {
     let _alone = alone();
     let binary = Binary::build().unwrap();
-    let names = ["nothing", "closed gate", "empty probe", "counter", "update", "read", "event"];
+    let names = ["nothing", "closed gate", "empty probe", "counter", "update", "read", "event", "native"];
     let words: Vec<&str> = names.iter().flat_map(|name| ["--row", name]).collect();
     let options = options(&words);
     let rows: Vec<_> =
@@ -72,7 +72,7 @@ fn every_row_of_ours_counts_every_call() {
         let events = if row.what.starts_with("event") { row.hits.unwrap() } else { 0 };
         assert_eq!(row.events, events, "{row:?}");
     }
-    assert_eq!(rows.len(), 2 * 8);
+    assert_eq!(rows.len(), 2 * 10);
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn the_other_targets_say_what_they_promise() {
     says("fork", "fork 3 100", "done 300");
     says("fork", "exec 3", "done 3");
     says("ucontext", "run 8 100", "done 800");
+    says("bare", "run 10", "done 10");
     says("twins", "run 2 10", "done 20");
     says("malloc_storm", "run 3 100", "done 300");
     says("malloc_storm-musl", "run 3 100", "done 300");
@@ -142,4 +143,12 @@ fn a_target_that_dies_is_told_by_name() {
     let mut target = Target::spawn(Command::new("/bin/sh").args(["-c", "echo ready; read x; exit 3"]));
     let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| target.ask("go"))).unwrap_err();
     assert!(told.downcast_ref::<String>().unwrap().contains("exit status: 3"));
+}
+
+#[test]
+fn a_thread_is_awakened_from_each_call_by_its_signal() {
+    let mut target = Target::start("awakened");
+    assert_eq!(target.ask("storm"), "storming");
+    let answer = target.ask("halt");
+    assert!(answer.starts_with("done ") && answer.ends_with(" wrong=0 lost=0"), "{answer}");
 }
