@@ -9,6 +9,7 @@
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
+//! namespaces  containers, from outside and from inside
 //! ends        target killed, target execs, host killed
 //! limits      records, share of a core, sampling, hits, time to live, off
 //! quarantine  probes that loop, trap, recurse, grow
@@ -30,6 +31,7 @@ mod kept;
 mod languages;
 mod limits;
 mod live;
+mod namespaces;
 mod probe;
 mod quarantine;
 mod redis;

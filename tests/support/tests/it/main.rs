@@ -6,7 +6,7 @@ use std::process::Command;
 
 use trocar_test_support::process::{assert_mappings_equal, mappings, text_differences};
 use trocar_test_support::redis::Reply;
-use trocar_test_support::{Redis, Snapshot, Target};
+use trocar_test_support::{Container, Redis, Snapshot, Target};
 
 /// One command and its answer.
 fn says(name: &str, command: &str, answer: &str) {
@@ -80,6 +80,17 @@ fn the_python_of_the_system_runs_the_script() {
 #[test]
 fn a_32_bit_process_starts() {
     assert!(Target::start("narrow").finish().success());
+}
+
+#[test]
+fn a_container_has_ids_and_files_of_its_own() {
+    let mut container = Container::start("counter", "/usr/bin/env");
+    assert_eq!(container.target.done("run 2 10"), 20);
+    let status = trocar_test_support::process::status(container.pid(), "NSpid");
+    assert!(container.pid() > 1 && status.split_whitespace().last() == Some("1"), "{status}");
+    assert!(mappings(container.pid()).iter().any(|m| m.name == "/usr/bin/env"));
+    assert!(text_differences(container.pid()).is_empty());
+    assert!(container.root().join("usr/bin/env").exists());
 }
 
 #[test]
