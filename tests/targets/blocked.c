@@ -88,19 +88,6 @@ static void *asleep(void *argument) {
     return NULL;
 }
 
-/* The kernel's letter for the state of a thread of ours. */
-static char state_of(pid_t tid) {
-    char path[64], text[256] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
-    FILE *file = fopen(path, "r");
-    if (!file) return '?';
-    size_t n = fread(text, 1, sizeof text - 1, file);
-    fclose(file);
-    text[n] = 0;
-    char *end = strrchr(text, ')');
-    return end && end[1] ? end[2] : '?';
-}
-
 /* Says which call came back, if one did. */
 static int early(void) {
     for (int i = 0; i < SLEEPERS; i++) {

@@ -4,11 +4,13 @@
 use trocar_test_support::scale::scaled;
 use trocar_test_support::{Live, Outcome, Snapshot, Target};
 
-fn count(target: &Target, point: &str) -> Live {
+/// Counts one point, by now.
+pub(crate) fn count(target: &Target, point: &str) -> Live {
     Live::attached(&["count", "-p", &target.pid().to_string(), point])
 }
 
-fn ends(live: Live) -> Outcome {
+/// The end of a session that leaves nothing.
+pub(crate) fn ends(live: Live) -> Outcome {
     let outcome = live.interrupt();
     outcome.assert_clean();
     outcome

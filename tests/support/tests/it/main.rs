@@ -38,6 +38,10 @@ fn the_other_targets_say_what_they_promise() {
     says("redzone", "run 1000 1", "done 1000");
     says("blocked", "check", "blocked read futex nanosleep epoll_wait poll sigwaitinfo recv");
     says("blocked", "release", "released 7");
+    says("panics", "run 4 100", "done 400 caught=200");
+    says("held", "run 1 10", "done 10");
+    says("cancel", "start", "started 8");
+    says("cancel-musl", "start", "started 8");
     says("server-go", "run 4 100", "done 400");
     says("server-go", "deep 4 1000", "done 4000");
 }
@@ -48,6 +52,33 @@ fn a_prefork_server_keeps_its_children() {
     assert_eq!(target.ask("prefork 3 10"), "ready-made 3");
     assert_eq!(target.done("job 100"), 300);
     assert_eq!(target.done("dismiss"), 3);
+}
+
+#[test]
+fn handlers_sleep_and_return_and_threads_are_cancelled() {
+    for way in 1..=4 {
+        let mut target = Target::start("held");
+        assert_eq!(target.ask(&format!("hold {way}")), format!("held {way}"));
+        assert_eq!(target.done("release"), 1, "{way}");
+    }
+    for name in ["cancel", "cancel-musl"] {
+        let mut target = Target::start(name);
+        target.ask("start");
+        assert_eq!(target.done("cancel"), 8, "{name}");
+        assert_eq!(target.done("churn 100 1"), 100, "{name}");
+    }
+}
+
+#[test]
+fn a_collector_collects_and_restartable_sequences_add_up() {
+    let mut target = Target::start("collector");
+    for command in ["run 2 10", "carved 2 10"] {
+        let answer = target.ask(command);
+        assert!(answer.starts_with("done 1280 ") && Target::field(&answer, "collections") > 0, "{answer}");
+    }
+    let mut target = Target::start("rseq");
+    let answer = target.ask("run 4 100000");
+    assert!(answer.starts_with("done 400000 counted=400000 "), "{answer}");
 }
 
 #[test]
