@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #if defined(__clang__)
@@ -77,6 +78,13 @@ __attribute__((unused)) static char state_of(long tid) {
     text[n] = 0;
     char *end = strrchr(text, ')');
     return end && end[1] ? end[2] : '?';
+}
+
+/* SIGALRM by the clock and SIGPROF by processor time, each so often; zero is never. */
+__attribute__((unused)) static void set_timers(long alarm_us, long prof_us) {
+    struct itimerval a = {{0, alarm_us}, {0, alarm_us}}, p = {{0, prof_us}, {0, prof_us}};
+    setitimer(ITIMER_REAL, &a, NULL);
+    setitimer(ITIMER_PROF, &p, NULL);
 }
 
 #endif

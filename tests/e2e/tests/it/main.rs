@@ -9,6 +9,7 @@
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
+//! unwind      backtrace(), profilers and frame pointers while functions are probed
 //! interrupted signal handlers that will return into a site, restartable sequences, cancelled threads
 //! namespaces  containers, from outside and from inside
 //! ends        target killed, target execs, host killed
@@ -40,4 +41,5 @@ mod redis;
 mod refusal;
 mod short_sites;
 mod time;
+mod unwind;
 mod verbs;

@@ -82,6 +82,14 @@ fn a_collector_collects_and_restartable_sequences_add_up() {
 }
 
 #[test]
+fn a_program_finds_its_own_frames() {
+    let mut target = Target::start("unwinds");
+    assert!(target.ask("record").starts_with("recorded "));
+    let answer = target.ask("run 2 1000");
+    assert!(answer.starts_with("done ") && answer.ends_with(" cut=0 lost=0"), "{answer}");
+}
+
+#[test]
 fn signal_handlers_call_the_function_too() {
     for mode in ["plain", "altstack", "small"] {
         let mut target = Target::start_with("signals", &[mode]);
