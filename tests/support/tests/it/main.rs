@@ -8,6 +8,11 @@ use trocar_test_support::process::{assert_mappings_equal, mappings, text_differe
 use trocar_test_support::redis::Reply;
 use trocar_test_support::{Container, Redis, Snapshot, Target};
 
+/// The calls in which `blocked` sleeps.
+const BLOCKED: &str = "blocked read futex nanosleep epoll_wait poll sigwaitinfo recv epoll_pwait ppoll select \
+    sigtimedwait semop semtimedop msgrcv io_getevents futex_timed clock_nanosleep waitpid flock accept send recvmsg \
+    inotify sigsuspend";
+
 /// One command and its answer.
 fn says(name: &str, command: &str, answer: &str) {
     let mut target = Target::start(name);
@@ -36,8 +41,8 @@ fn the_other_targets_say_what_they_promise() {
     says("malloc_storm", "run 3 100", "done 300");
     says("malloc_storm-musl", "run 3 100", "done 300");
     says("redzone", "run 1000 1", "done 1000");
-    says("blocked", "check", "blocked read futex nanosleep epoll_wait poll sigwaitinfo recv");
-    says("blocked", "release", "released 7");
+    says("blocked", "check", BLOCKED);
+    says("blocked", "release", "released 24");
     says("panics", "run 4 100", "done 400 caught=200");
     says("held", "run 1 10", "done 10");
     says("cancel", "start", "started 8");
