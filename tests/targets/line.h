@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #if defined(__clang__)
@@ -64,6 +65,26 @@ __attribute__((unused)) static int command_is(const char *line, const char *name
     size_t n = strlen(name);
     if (strncmp(line, name, n) != 0 || line[n] != ' ') return 0;
     return sscanf(line + n, "%ld %ld", a, b) == 2 && *a >= 1 && *b >= 0;
+}
+
+/* The kernel's letter for the state of a thread of ours. */
+__attribute__((unused)) static char state_of(long tid) {
+    char path[64], text[256] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", tid);
+    FILE *file = fopen(path, "r");
+    if (!file) return '?';
+    size_t n = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[n] = 0;
+    char *end = strrchr(text, ')');
+    return end && end[1] ? end[2] : '?';
+}
+
+/* SIGALRM by the clock and SIGPROF by processor time, each so often; zero is never. */
+__attribute__((unused)) static void set_timers(long alarm_us, long prof_us) {
+    struct itimerval a = {{0, alarm_us}, {0, alarm_us}}, p = {{0, prof_us}, {0, prof_us}};
+    setitimer(ITIMER_REAL, &a, NULL);
+    setitimer(ITIMER_PROF, &p, NULL);
 }
 
 #endif

@@ -15,7 +15,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/time.h>
 
 enum { MAX_THREADS = 64, SMALL = 16 * 1024, SIGNALS_WANTED = 200 };
 
@@ -51,12 +50,6 @@ static void *call(void *argument) {
         if (work((int)job->done) != work_twin((int)job->done)) atomic_store(&wrong, 1);
     pthread_sigmask(SIG_BLOCK, &both, NULL);
     return NULL;
-}
-
-static void set_timers(long alarm_us, long prof_us) {
-    struct itimerval a = {{0, alarm_us}, {0, alarm_us}}, p = {{0, prof_us}, {0, prof_us}};
-    setitimer(ITIMER_REAL, &a, NULL);
-    setitimer(ITIMER_PROF, &p, NULL);
 }
 
 static void run(long threads, long calls) {

@@ -12,6 +12,7 @@
 //! ```
 //! It keeps every register (Cranelift's `preserve_all`), and changes nothing but the flags and words of that block.
 
+mod compute;
 mod proof;
 mod translate;
 

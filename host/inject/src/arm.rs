@@ -52,11 +52,12 @@ pub(crate) fn arm(
         let after = windows.partition_point(|t| t.window.start < ip);
         after.checked_sub(1).and_then(|i| windows.get(i)).filter(|t| ip < t.window.end).copied()
     };
-    let maps = trocar_target::maps(pid)?;
     for attempt in 0.. {
+        // Anew each time: a stack that lies beside memory which is gone since would count as one that cannot be searched.
+        let maps = trocar_target::maps(pid)?;
         let mut world = World::stop(pid, |ip| inside(ip).is_none())?;
         let threads = world.threads.len();
-        let maps = of_all_stacks(pid, maps.clone(), &world.threads)?;
+        let maps = of_all_stacks(pid, maps, &world.threads)?;
         if let Some(thread) = world.threads.iter().find(|t| returns_into(memory, t, &maps, &inner)) {
             let tid = thread.tid;
             stops.add(world.release());

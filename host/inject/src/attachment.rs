@@ -13,7 +13,7 @@ use trocar_abi::shared::{Layout, SharedHead};
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Placement, Template, Trampoline};
 use trocar_ring::SharedView;
-use trocar_target::{Failure, FailureKind, free_gap_near, maps};
+use trocar_target::{Failure, FailureKind, Process, free_gap_near, maps};
 
 use crate::arm::{Armed, arm, open};
 use crate::detach::{Detach, PATIENCE, detach};
@@ -28,7 +28,7 @@ use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX
 use crate::register::{Registered, register};
 use crate::request::{AttachPlan, ModulePlan, Stops};
 use crate::stub;
-use crate::threads::Pool;
+use crate::threads::{Pool, named_inside};
 use crate::tracer::transaction;
 
 /// Least contexts in the pool.
@@ -172,7 +172,7 @@ impl Attachment {
         let armed = transaction(|| arm(pid, &memory, &trampolines, &mut stops)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
-        introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
+        introduce(&plan.process, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
             .map_err(undo)?;
         if let Some(stub) = &stub {
             let by_fs = control.flags & flags::FS0_SELF != 0;
@@ -364,7 +364,7 @@ impl Attachment {
 
 /// Tells the agent of the threads that arming saw: each has its context, and where all of them keep their thread pointer.
 fn introduce(
-    pid: i32,
+    process: &Process,
     memory: &RemoteMemory,
     armed: &Armed,
     pool: &mut Pool,
@@ -373,8 +373,8 @@ fn introduce(
 ) -> Result<(), Failure> {
     let proven = thread_pointers(memory, armed.seen.iter().map(|s| s.pointer))?;
     control.flags = control.flags & !flags::FS0_SELF | proven;
-    write_flags(pid, memory, control, control_at)?;
-    pool.register(memory, &armed.seen, &maps(pid)?)
+    write_flags(process.pid, memory, control, control_at)?;
+    pool.register(memory, &named_inside(process, &armed.seen)?, &maps(process.pid)?)
 }
 
 /// Leads the trampolines to the stub. The gates are closed, so that nobody is on the way to the agent by the same cells.

@@ -279,6 +279,7 @@ impl World {
         for thread in &mut self.threads {
             thread.let_go();
         }
+        tracer::let_late_ones_go();
     }
 }
 
@@ -320,16 +321,19 @@ impl Stopped {
     /// Lets the thread go with the registers that it has, the signal that was held back, and the call that our stop
     /// interrupted started again.
     pub(crate) fn let_go(&mut self) {
-        if let Some(registers) = self.registers.as_mut().filter(|r| starts_again(r)) {
+        let Some(registers) = self.registers.as_mut() else {
+            // It only slept, and may have stopped by now: what that did to its call is put right when it is looked at.
+            tracer::too_late(self.tid);
+            return;
+        };
+        if starts_again(registers) {
             // Told so, the kernel itself starts the call again, unless a handler runs first: then it is EINTR after all.
             registers.rax = ERESTARTNOHAND.cast_unsigned();
             // If this fails the thread is gone, and with it the reason to do it.
             let _ = ptrace::set_registers(self.tid, registers);
         }
-        // One that only sleeps cannot be detached yet.
-        if ptrace::detach(self.tid, self.held).is_err() && self.registers.is_none() {
-            tracer::too_late(self.tid);
-        }
+        // As above.
+        let _ = ptrace::detach(self.tid, self.held);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Threads and their contexts: registering those that are there, and those that come.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
 use libc::pid_t;
@@ -8,7 +8,7 @@ use trocar_abi::control::Control;
 use trocar_abi::hit::{ContextHead, ThreadSlot, first_slot};
 use trocar_abi::shared::{ContextShared, Layout, SharedHead};
 use trocar_ring::SharedView;
-use trocar_target::{Failure, FailureKind, Mapping, maps};
+use trocar_target::{Failure, FailureKind, Mapping, Process, maps};
 
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
@@ -59,6 +59,18 @@ impl Seen {
         let registers = thread.registers?;
         Some(Self { tid: thread.tid, pointer: registers.fs_base, sp: registers.rsp })
     }
+}
+
+/// The threads by the ids that they have in the process's own pid namespace: so they name themselves at a first hit, and
+/// so the program names them in what it writes.
+pub(crate) fn named_inside(process: &Process, seen: &[Seen]) -> Result<Vec<Seen>, Failure> {
+    if process.pid_inside == process.pid {
+        return Ok(seen.to_vec());
+    }
+    let inside: HashMap<pid_t, pid_t> =
+        process.threads()?.into_iter().map(|t| (t.tid, t.tid_inside)).collect();
+    // One that has ended since needs no name.
+    Ok(seen.iter().filter_map(|t| Some(Seen { tid: *inside.get(&t.tid)?, ..*t })).collect())
 }
 
 /// The pool as the host sees it.

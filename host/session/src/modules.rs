@@ -18,6 +18,8 @@ pub struct Loaded {
     /// Modules that could not be read, and why: their names cannot be found.
     pub unread: Vec<(String, Failure)>,
     ranges: Vec<std::ops::Range<u64>>,
+    /// What is never to be patched because of how it is mapped, for each module, at the addresses of its file.
+    never: Vec<Vec<Never>>,
     analyses: HashMap<usize, Analysis>,
 }
 
@@ -31,20 +33,22 @@ impl Loaded {
         let map_list = maps(pid)?;
         let found = modules(&map_list);
         let names = aliases(&process, &found);
-        let (mut loaded, mut ranges, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut loaded, mut ranges, mut never, mut unread) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((module, aliases), file) in found.iter().zip(names).zip(read_all(&process, &found)) {
             match file {
                 Ok(Some((elf, bias))) => {
                     let path = module.path.display().to_string();
                     loaded.push(LoadedModule { name: module.name.clone(), path, aliases, elf, bias });
                     ranges.push(module.range());
+                    never.push(by_mapping(module, bias));
                 }
                 // A file that is mapped executable but is no ELF module (a JIT's cache) has no names to find.
                 Ok(None) => {}
                 Err(failure) => unread.push((module.name.clone(), failure)),
             }
         }
-        Ok(Self { process, resolver: Resolver::new(loaded), unread, ranges, analyses: HashMap::new() })
+        Ok(Self { process, resolver: Resolver::new(loaded), unread, ranges, never, analyses: HashMap::new() })
     }
 
     /// A module by its index in the resolver.
@@ -64,7 +68,10 @@ impl Loaded {
     pub fn analysis(&mut self, index: usize) -> Option<&Analysis> {
         if !self.analyses.contains_key(&index) {
             let elf = Arc::clone(&self.module(index)?.elf);
-            self.analyses.insert(index, Analysis::new(planner_image(&elf)));
+            let mut image = planner_image(&elf);
+            image.never.extend(self.never.get(index).into_iter().flatten());
+            image.never.sort_unstable();
+            self.analyses.insert(index, Analysis::new(image));
         }
         self.analyses.get(&index)
     }
@@ -87,6 +94,21 @@ impl Loaded {
                 || m.elf.symbols().iter().any(|s| STATIC.contains(&&*m.elf.name(s)))
         })
     }
+}
+
+/// Start, end and reason.
+type Never = (u64, u64, &'static str);
+
+/// What is never to be patched in a module because of how it is mapped.
+fn by_mapping(module: &Module, bias: u64) -> Vec<Never> {
+    if module.is_vdso() {
+        return vec![(0, u64::MAX, "the vdso: it is the kernel's, and a hit itself reads the clock there")];
+    }
+    let shared = module.mappings.iter().filter(|m| m.execute && m.shared);
+    let at = |address: u64| address.wrapping_sub(bias);
+    shared
+        .map(|m| (at(m.start), at(m.end), "mapped shared: a patch would reach the file, and others"))
+        .collect()
 }
 
 /// A module's file and its bias; `None` if it is no ELF module.

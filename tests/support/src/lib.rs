@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod container;
 pub mod guest;
 pub mod lines;
 pub mod process;
@@ -18,6 +19,7 @@ pub mod scale;
 pub mod target;
 
 pub use command::{Live, Outcome, run};
+pub use container::Container;
 pub use process::Snapshot;
 pub use redis::Redis;
 pub use target::Target;

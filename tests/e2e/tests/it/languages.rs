@@ -9,22 +9,71 @@ use trocar_test_support::lines::Lines;
 use trocar_test_support::scale::scaled;
 use trocar_test_support::{Live, Snapshot, Target};
 
-#[test]
-fn cpp_exceptions_pass_through_probed_frames() {
-    let mut target = Target::start("throw");
+/// Every second call throws through two probed functions; each call is one hit of both.
+fn are_thrown_through(name: &str, points: &[&str; 2]) -> Target {
+    let mut target = Target::start(name);
     target.done("run 4 100");
     let before = Snapshot::of(target.pid());
-    let points = ["shop::middle", "shop::leaf"];
-    let live = Live::attached(&[&["count", "-p", &target.pid().to_string()][..], &points].concat());
+    let live = Live::attached(&[&["count", "-p", &target.pid().to_string()][..], points].concat());
     let each = scaled(500_000);
-    let answer = target.ask(&format!("run 4 {each}"));
-    assert_eq!(answer, format!("done {} caught={}", 4 * each, 4 * (each / 2)));
+    assert_eq!(target.ask(&format!("run 4 {each}")), format!("done {} caught={}", 4 * each, 4 * (each / 2)));
     let outcome = live.interrupt();
     outcome.assert_clean();
     assert_eq!(outcome.hits(), 2 * 4 * each, "one hit for each call of each function\n{outcome}");
     assert_eq!(outcome.lost(), 0, "{outcome}");
     before.assert_same();
     assert_eq!(target.ask("run 2 10"), "done 20 caught=10");
+    target
+}
+
+#[test]
+fn cpp_exceptions_pass_through_probed_frames() {
+    are_thrown_through("throw", &["shop::middle", "shop::leaf"]);
+}
+
+#[test]
+fn rust_panics_pass_through_probed_frames() {
+    let mut target = are_thrown_through("panics", &["panics::middle", "panics::leaf"]);
+    let before = Snapshot::of(target.pid());
+    // Everything at once, the unwinder and the allocator among it.
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "panics:*"]);
+    let each = scaled(50_000);
+    assert_eq!(target.ask(&format!("run 4 {each}")), format!("done {} caught={}", 4 * each, 4 * (each / 2)));
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert!(outcome.hits() > 8 * each, "{outcome}");
+    before.assert_same();
+}
+
+#[test]
+fn a_conservative_collector_frees_nothing_that_lives() {
+    let mut target = Target::start("collector");
+    target.done("run 4 10");
+    let before = Snapshot::of(target.pid());
+    let pid = target.pid().to_string();
+    let points = ["visit", "build"];
+    let live = Live::attached(&[&["count", "-p", &pid][..], &points].concat());
+    let runs = scaled(500);
+    for _ in 0..runs {
+        // On stacks that are known after a moment, and on such of which nothing is known: nobody may leave those, either.
+        for command in ["run 4 50", "carved 4 50"] {
+            let answer = target.ask(command);
+            assert!(answer.starts_with("done 12800 "), "{answer}");
+            assert!(Target::field(&answer, "collections") > 0, "{answer}");
+        }
+    }
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let calls = runs * (12800 + 200);
+    assert_eq!(outcome.hits(), 2 * calls, "{outcome}");
+    assert_eq!(
+        outcome.lost(),
+        outcome.lost_as("no_stack_room"),
+        "no hit leaves a stack that is searched: {outcome}"
+    );
+    assert!((calls..2 * calls).contains(&outcome.lost()), "{outcome}");
+    before.assert_same();
+    target.done("run 4 10");
 }
 
 #[test]

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! count       exact counts on the same C program built in a dozen ways; points by name, offset, address
-//! languages   C++ exceptions, Go, the system's python, a static musl server
+//! languages   C++ exceptions, Rust panics, a conservative collector, Go, the system's python, a static musl server
 //! short_sites returns and other sites without five bytes of their own
 //! redis       Debian's redis-server under redis-benchmark
 //! guests      every guest language: its example, a hit, a trap, a limit
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
+//! unwind      backtrace(), profilers and frame pointers while functions are probed
+//! interrupted signal handlers that will return into a site, restartable sequences, cancelled threads
+//! namespaces  containers, from outside and from inside
 //! ends        target killed, target execs, host killed
 //! limits      records, share of a core, sampling, hits, time to live, off
 //! quarantine  probes that loop, trap, recurse, grow
@@ -27,10 +30,12 @@ mod ends;
 mod evidence;
 mod guests;
 mod hardened;
+mod interrupted;
 mod kept;
 mod languages;
 mod limits;
 mod live;
+mod namespaces;
 mod probe;
 mod quarantine;
 mod redis;
@@ -38,4 +43,5 @@ mod refusal;
 mod short_sites;
 mod tiers;
 mod time;
+mod unwind;
 mod verbs;

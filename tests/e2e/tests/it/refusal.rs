@@ -106,6 +106,12 @@ fn a_function_that_is_not_there_is_refused_with_the_nearest_names() {
 }
 
 #[test]
+fn the_vdso_is_refused() {
+    bad_point("counter", "[vdso]:__vdso_clock_gettime", &["vdso", "kernel"]);
+    bad_point("counter", "[vdso]:*", &["vdso"]);
+}
+
+#[test]
 fn an_ambiguous_name_is_refused_with_all_that_it_may_mean() {
     bad_point("twins", "swab", &["twins:swab", "libc.so.6:swab"]);
 }

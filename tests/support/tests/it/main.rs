@@ -6,7 +6,12 @@ use std::process::Command;
 
 use trocar_test_support::process::{assert_mappings_equal, mappings, text_differences};
 use trocar_test_support::redis::Reply;
-use trocar_test_support::{Redis, Snapshot, Target};
+use trocar_test_support::{Container, Redis, Snapshot, Target};
+
+/// The calls in which `blocked` sleeps.
+const BLOCKED: &str = "blocked read futex nanosleep epoll_wait poll sigwaitinfo recv epoll_pwait ppoll select \
+    sigtimedwait semop semtimedop msgrcv io_getevents futex_timed clock_nanosleep waitpid flock accept send recvmsg \
+    inotify sigsuspend";
 
 /// One command and its answer.
 fn says(name: &str, command: &str, answer: &str) {
@@ -37,8 +42,12 @@ fn the_other_targets_say_what_they_promise() {
     says("malloc_storm", "run 3 100", "done 300");
     says("malloc_storm-musl", "run 3 100", "done 300");
     says("redzone", "run 1000 1", "done 1000");
-    says("blocked", "check", "blocked read futex nanosleep epoll_wait poll sigwaitinfo recv");
-    says("blocked", "release", "released 7");
+    says("blocked", "check", BLOCKED);
+    says("blocked", "release", "released 24");
+    says("panics", "run 4 100", "done 400 caught=200");
+    says("held", "run 1 10", "done 10");
+    says("cancel", "start", "started 8");
+    says("cancel-musl", "start", "started 8");
     says("server-go", "run 4 100", "done 400");
     says("server-go", "deep 4 1000", "done 4000");
 }
@@ -49,6 +58,41 @@ fn a_prefork_server_keeps_its_children() {
     assert_eq!(target.ask("prefork 3 10"), "ready-made 3");
     assert_eq!(target.done("job 100"), 300);
     assert_eq!(target.done("dismiss"), 3);
+}
+
+#[test]
+fn handlers_sleep_and_return_and_threads_are_cancelled() {
+    for way in 1..=4 {
+        let mut target = Target::start("held");
+        assert_eq!(target.ask(&format!("hold {way}")), format!("held {way}"));
+        assert_eq!(target.done("release"), 1, "{way}");
+    }
+    for name in ["cancel", "cancel-musl"] {
+        let mut target = Target::start(name);
+        target.ask("start");
+        assert_eq!(target.done("cancel"), 8, "{name}");
+        assert_eq!(target.done("churn 100 1"), 100, "{name}");
+    }
+}
+
+#[test]
+fn a_collector_collects_and_restartable_sequences_add_up() {
+    let mut target = Target::start("collector");
+    for command in ["run 2 10", "carved 2 10"] {
+        let answer = target.ask(command);
+        assert!(answer.starts_with("done 1280 ") && Target::field(&answer, "collections") > 0, "{answer}");
+    }
+    let mut target = Target::start("rseq");
+    let answer = target.ask("run 4 100000");
+    assert!(answer.starts_with("done 400000 counted=400000 "), "{answer}");
+}
+
+#[test]
+fn a_program_finds_its_own_frames() {
+    let mut target = Target::start("unwinds");
+    assert!(target.ask("record").starts_with("recorded "));
+    let answer = target.ask("run 2 1000");
+    assert!(answer.starts_with("done ") && answer.ends_with(" cut=0 lost=0"), "{answer}");
 }
 
 #[test]
@@ -81,6 +125,17 @@ fn the_python_of_the_system_runs_the_script() {
 #[test]
 fn a_32_bit_process_starts() {
     assert!(Target::start("narrow").finish().success());
+}
+
+#[test]
+fn a_container_has_ids_and_files_of_its_own() {
+    let mut container = Container::start("counter", "/usr/bin/env");
+    assert_eq!(container.target.done("run 2 10"), 20);
+    let status = trocar_test_support::process::status(container.pid(), "NSpid");
+    assert!(container.pid() > 1 && status.split_whitespace().last() == Some("1"), "{status}");
+    assert!(mappings(container.pid()).iter().any(|m| m.name == "/usr/bin/env"));
+    assert!(text_differences(container.pid()).is_empty());
+    assert!(container.root().join("usr/bin/env").exists());
 }
 
 #[test]

@@ -1,0 +1,153 @@
+//! Places that somebody compares instruction pointers with, or will come back to: what a signal handler interrupted,
+//! restartable sequences, cancellation points.
+
+use trocar_test_support::command::{count, text};
+use trocar_test_support::process::mappings;
+use trocar_test_support::scale::scaled;
+use trocar_test_support::{Live, Snapshot, Target, run};
+
+use crate::live::{count as attached, ends};
+
+/// While a handler sleeps that will return into the window at the entry of `spot`, that site is refused and nothing else
+/// is; afterwards it is one like any other.
+fn a_handler_will_return_into(way: &str) {
+    let mut target = Target::start("held");
+    let pid = target.pid().to_string();
+    target.done("run 1 10");
+    assert_eq!(target.ask(&format!("hold {way}")), format!("held {way}"));
+    let before = Snapshot::of(target.pid());
+    let outcome = run(&["count", "-p", &pid, "spot", "--for", "1s"]);
+    assert_eq!(outcome.status, 4, "{outcome}");
+    assert!(text(outcome.one("error"), "message").contains("signal handler"), "{outcome}");
+    before.assert_same();
+    let live = attached(&target, "work");
+    assert_eq!(target.done("run 1 100"), 100);
+    assert_eq!(ends(live).hits(), 100);
+    assert_eq!(target.done("release"), 1, "the interrupted instruction ran as ever");
+    let live = attached(&target, "spot");
+    assert_eq!(target.done("run 1 100"), 100);
+    assert_eq!(ends(live).hits(), 100);
+    before.assert_same();
+}
+
+#[test]
+fn a_site_that_a_sleeping_signal_handler_will_return_into_is_refused_until_it_has() {
+    a_handler_will_return_into("1");
+}
+
+#[test]
+fn a_site_that_a_handler_on_an_alternate_stack_will_return_into_is_refused_until_it_has() {
+    a_handler_will_return_into("2");
+}
+
+#[test]
+fn a_site_that_two_handlers_will_return_into_one_after_the_other_is_refused_until_they_have() {
+    a_handler_will_return_into("3");
+}
+
+#[test]
+fn a_handler_that_sleeps_on_a_displaced_instruction_keeps_our_memory_until_the_next_command() {
+    for way in ["1", "2", "3"] {
+        let mut target = Target::start("held");
+        target.done("run 1 10");
+        let live = attached(&target, "spot");
+        target.ask(&format!("hold {way}"));
+        let outcome = live.interrupt();
+        let receipt = outcome.one("receipt");
+        assert_eq!(receipt.get("restored"), Some(&true.into()), "the text does not wait: {outcome}");
+        assert!(count(receipt, "mappings_left") > 0, "{outcome}");
+        assert!(receipt.to_string().contains("will return into"), "and it says why: {outcome}");
+        assert_eq!(target.done("run 1 100"), 100);
+        assert_eq!(target.done("release"), 1, "what it returned to is still there");
+        let live = attached(&target, "spot");
+        assert_eq!(target.done("run 1 100"), 100);
+        ends(live);
+        let ours = mappings(target.pid()).into_iter().filter(|m| m.name.contains("memfd:trocar-")).count();
+        assert_eq!(ours, 0, "the next command took away what was left");
+    }
+}
+
+#[test]
+fn restartable_sequences_are_refused_and_keep_counting_while_probes_come_and_go() {
+    let mut target = Target::start("rseq");
+    let pid = target.pid().to_string();
+    target.done(&format!("run 4 {}", scaled(1_000_000)));
+    let before = Snapshot::of(target.pid());
+    for (point, words) in [
+        ("restart_start", "restartable sequence"),
+        ("restart_middle", "restartable sequence"),
+        ("restart_signature", "signature"),
+    ] {
+        let outcome = run(&["count", "-p", &pid, point, "--for", "1s"]);
+        assert_eq!(outcome.status, 4, "{outcome}");
+        assert!(outcome.one("error").to_string().contains(words), "{outcome}");
+    }
+    // What is in front of the sequence, and what is behind it, are sites.
+    for point in ["bump", "work"] {
+        target.ask("spin 4");
+        for _ in 0..scaled(500) {
+            run(&["count", "-p", &pid, point, "--hits", "100"]).assert_clean();
+        }
+        assert!(target.done("halt") > 0);
+    }
+    let live = attached(&target, "bump");
+    let answer = target.ask(&format!("run 4 {}", scaled(1_000_000)));
+    assert!(answer.starts_with("done "), "{answer}");
+    // A sequence that is started over begins at the entry.
+    assert_eq!(
+        ends(live).hits(),
+        Target::field(&answer, "counted") + Target::field(&answer, "restarts"),
+        "{answer}"
+    );
+    let live = Live::attached(&["count", "-p", &pid, "rseq:*"]);
+    target.done(&format!("run 4 {}", scaled(1_000_000)));
+    ends(live);
+    before.assert_same();
+    target.done("run 4 1000");
+}
+
+/// Threads are cancelled in the calls in which they sleep, with everything counted that can be.
+fn are_cancelled(name: &str, points: &[&str]) {
+    let mut target = Target::start(name);
+    let cancelled = |target: &mut Target| {
+        assert_eq!(target.ask("start"), "started 8");
+        assert_eq!(target.done("cancel"), 8);
+        target.done(&format!("churn {} 1", scaled(5000)));
+    };
+    cancelled(&mut target);
+    let before = Snapshot::of(target.pid());
+    let attached = |pid: u32| Live::attached(&[&["count", "-p", &pid.to_string()][..], points].concat());
+    // Those that slept before the probes came, and those that fall asleep with them there.
+    assert_eq!(target.ask("start"), "started 8");
+    let live = attached(target.pid());
+    assert_eq!(target.done("cancel"), 8);
+    cancelled(&mut target);
+    assert_eq!(target.ask("start"), "started 8");
+    let outcome = ends(live);
+    assert!(outcome.hits() > 0, "{outcome}");
+    assert_eq!(target.done("cancel"), 8);
+    cancelled(&mut target);
+    before.assert_same();
+}
+
+#[test]
+fn threads_are_cancelled_in_musls_calls_as_without_probes() {
+    are_cancelled("cancel-musl", &["cancel-musl:*"]);
+}
+
+#[test]
+fn the_range_that_musl_compares_a_cancelled_threads_place_with_is_refused() {
+    let target = Target::start("cancel-musl");
+    let before = Snapshot::of(target.pid());
+    for point in ["__cp_begin", "__syscall_cp_asm"] {
+        let outcome = run(&["count", "-p", &target.pid().to_string(), point, "--for", "1s"]);
+        assert_eq!(outcome.status, 4, "{outcome}");
+        assert!(outcome.one("error").to_string().contains("cancellation point"), "{outcome}");
+    }
+    before.assert_same();
+}
+
+#[test]
+fn threads_are_cancelled_in_glibcs_calls_as_without_probes() {
+    are_cancelled("cancel", &["cancel:*", "libc.so.6:*"]);
+}
