@@ -247,6 +247,7 @@ fn ours(program: &mut Program, probe: Probe, batches: u32) -> Result<Sample, Tro
     let (chunk, calls) = match probe {
         Probe::Event => (EVENT_CHUNK, CALLS),
         Probe::Read => (CHUNK, CALLS / 5),
+        Probe::Spins | Probe::Divides => (CHUNK, CALLS / 20),
         Probe::Empty | Probe::Counter | Probe::Hash | Probe::Traps => (CHUNK, CALLS),
     };
     let mut probed = Probed::attach(program.pid(), probe, Variant::Work.name())?;
