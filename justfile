@@ -26,6 +26,10 @@ guests:
     sh tests/run engine
     env $(sh probe-sdk/guest-compilers.sh) cargo run --release -p trocar-perf --bin guests -- tests/perf/GUESTS.md
 
+# A fuzz target, with cargo-fuzz: just fuzz smith -max_total_time=60
+fuzz target *args:
+    RUSTC_BOOTSTRAP=1 ASAN_OPTIONS=detect_leaks=0 cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz {{ target }} -- {{ args }}
+
 # Licences, banned crates and sources, with cargo-deny where it is installed; tests/tidy checks licences without it
 deny:
     cargo deny check licenses bans sources

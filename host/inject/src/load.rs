@@ -334,8 +334,7 @@ pub(crate) fn lost(pid: pid_t, error: &io::Error) -> Failure {
 pub(crate) fn find_clock(memory: &RemoteMemory, maps: &[trocar_target::Mapping]) -> u64 {
     use object::{Object, ObjectSymbol};
     const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-    let source = std::fs::read_to_string(SOURCE).unwrap_or_default();
-    if !["tsc", "kvm-clock", "hyperv_clocksource_tsc_page"].contains(&source.trim()) {
+    if !is_read_by_user_code(&std::fs::read_to_string(SOURCE).unwrap_or_default()) {
         return 0;
     }
     let Some(vdso) = maps.iter().find(|m| m.is_special("[vdso]")) else { return 0 };
@@ -344,4 +343,22 @@ pub(crate) fn find_clock(memory: &RemoteMemory, maps: &[trocar_target::Mapping])
     let Ok(file) = object::File::parse(&*bytes) else { return 0 };
     let clock = file.dynamic_symbols().find(|s| s.name() == Ok("__vdso_clock_gettime"));
     clock.map_or(0, |s| vdso.start.wrapping_add(s.address()))
+}
+
+/// Whether the vdso reads this clock by itself.
+fn is_read_by_user_code(source: &str) -> bool {
+    ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page"].contains(&source.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_read_by_user_code;
+
+    #[test]
+    fn only_clocks_that_user_code_can_read_are_asked_in_a_hit() {
+        assert!(
+            ["tsc\n", "kvm-clock\n", "hyperv_clocksource_tsc_page\n"].into_iter().all(is_read_by_user_code)
+        );
+        assert!(!["hpet\n", "acpi_pm\n", "jiffies\n", "xen\n", ""].into_iter().any(is_read_by_user_code));
+    }
 }

@@ -11,6 +11,8 @@ use std::mem::offset_of;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -26,6 +28,13 @@ const GATES_MAX: u32 = 1 << 16;
 
 /// How long switching off waits for a command that is attaching to the process, or leaving it.
 const LOCK_PATIENCE: Duration = Duration::from_millis(5);
+
+/// Most threads that switch sessions off: as many processes whose memory hangs hold up nobody else.
+const WORKERS: usize = 32;
+
+/// How long nothing may be heard of the sessions that are left. A process whose memory lies in a file of a file system that
+/// hangs (FUSE, NFS) holds whoever reads it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A session that is written down until this is dropped.
 #[derive(Debug)]
@@ -101,26 +110,83 @@ pub struct SwitchedOff {
 /// # Errors
 /// For each session that could not be reached, with what was in the way; all others are off.
 pub fn switch_off_all(only: Option<&[i32]>) -> Vec<Result<SwitchedOff, Failure>> {
-    let mut done = Vec::new();
+    let mut sessions = Vec::new();
     for folder in folders().iter().filter(|f| is_ours(f)) {
         let Ok(entries) = fs::read_dir(folder) else { continue };
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some((pid, shared)) = name.to_str().and_then(place) else { continue };
-            if only.is_some_and(|pids| !pids.contains(&pid)) {
-                continue;
-            }
-            match switch_off(pid, shared) {
-                Ok(Some(off)) => done.push(Ok(off)),
-                Ok(None) => remove_abandoned(&entry.path()),
-                Err(error) => done.push(Err(Failure::new(
-                    FailureKind::NotPermitted,
-                    format!("the probe in process {pid} cannot be switched off: {error}"),
-                )
-                .hint("as the user who put it there, or as root: trocar off"))),
+            if only.is_none_or(|pids| pids.contains(&pid)) {
+                sessions.push(Written { path: entry.path(), pid, shared });
             }
         }
     }
+    each_by_itself(sessions, PATIENCE, |session| match switch_off(session.pid, session.shared) {
+        Ok(Some(off)) => Some(Ok(off)),
+        Ok(None) => {
+            remove_abandoned(&session.path);
+            None
+        }
+        Err(error) => Some(Err(Failure::new(
+            FailureKind::NotPermitted,
+            format!("the probe in process {} cannot be switched off: {error}", session.pid),
+        )
+        .hint("as the user who put it there, or as root: trocar off"))),
+    })
+}
+
+/// A session as it is written down.
+#[derive(Clone, Debug)]
+struct Written {
+    path: PathBuf,
+    pid: i32,
+    shared: u64,
+}
+
+/// What became of a session; nothing if there was none.
+type Fate = Option<Result<SwitchedOff, Failure>>;
+
+/// Switches all of them off, in threads of their own, so that one whose memory hangs keeps nobody waiting but us, and us
+/// only for so long.
+fn each_by_itself(
+    sessions: Vec<Written>,
+    patience: Duration,
+    off: fn(&Written) -> Fate,
+) -> Vec<Result<SwitchedOff, Failure>> {
+    let (tell, told) = channel();
+    let mut waiting: Vec<Option<Written>> = sessions.iter().cloned().map(Some).collect();
+    let workers = sessions.len().min(WORKERS);
+    let work = Arc::new(Mutex::new(sessions.into_iter().enumerate()));
+    let job = move |work: &Mutex<_>, tell: &Sender<(usize, Fate)>| {
+        let next = || Iterator::next(&mut *work.lock().unwrap_or_else(PoisonError::into_inner));
+        while let Some((number, session)) = next() {
+            // Nobody listens any more: the command has ended.
+            drop(tell.send((number, off(&session))));
+        }
+    };
+    let mut spawned = 0;
+    for _ in 0..workers {
+        let (work, tell) = (Arc::clone(&work), tell.clone());
+        let thread = std::thread::Builder::new().spawn(move || job(&work, &tell));
+        spawned += usize::from(thread.is_ok());
+    }
+    if spawned == 0 {
+        // No thread is to be had: one after the other is better than none.
+        job(&work, &tell);
+    }
+    drop(tell);
+    let mut done = Vec::new();
+    while let Ok((number, fate)) = told.recv_timeout(patience) {
+        waiting.get_mut(number).map(Option::take);
+        done.extend(fate);
+    }
+    done.extend(waiting.into_iter().flatten().map(|session| {
+        Err(Failure::new(
+            FailureKind::NotPermitted,
+            format!("the memory of process {} does not answer: its probe may still run", session.pid),
+        )
+        .hint("a file system that it has mapped hangs (FUSE, NFS); end that one, then: trocar off"))
+    }));
     done
 }
 
@@ -186,7 +252,132 @@ fn switch_off(pid: i32, shared: u64) -> io::Result<Option<SwitchedOff>> {
 
 #[cfg(test)]
 mod tests {
-    use super::place;
+    use std::mem::offset_of;
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use std::time::Duration;
+
+    use rustix::fs::{FlockOperation, flock};
+    use trocar_abi::control::{Control, MAGIC};
+    use trocar_abi::shared::{self, ProbeState, SharedHead};
+
+    use super::{SwitchedOff, Written, each_by_itself, place, remove_abandoned, switch_off};
+    use crate::memory::RemoteMemory;
+
+    /// A session's memory in this process. The kernel writes it through `/proc/PID/mem`, hence atomics.
+    struct Session {
+        head: [AtomicU64; size_of::<SharedHead>() / 8],
+        control: [AtomicU64; size_of::<Control>() / 8],
+        gates: Box<[AtomicU64]>,
+        list: Box<[AtomicU64]>,
+    }
+
+    fn address(words: &[AtomicU64]) -> u64 {
+        words.as_ptr().addr() as u64
+    }
+
+    /// Puts 32 bits into the half of a word.
+    fn put(words: &[AtomicU64], field: usize, value: u32) {
+        words[field / 8].fetch_or(u64::from(value) << (field % 8 * 8), SeqCst);
+    }
+
+    impl Session {
+        fn new(gates: &[u64]) -> Box<Self> {
+            let session = Box::new(Self {
+                head: [const { AtomicU64::new(0) }; _],
+                control: [const { AtomicU64::new(0) }; _],
+                gates: gates.iter().map(|word| AtomicU64::new(*word)).collect(),
+                list: gates.iter().map(|_| AtomicU64::new(0)).collect(),
+            });
+            for (to, gate) in session.list.iter().zip(&session.gates) {
+                to.store(address(std::slice::from_ref(gate)), SeqCst);
+            }
+            let (head, control) = (&session.head, &session.control);
+            head[offset_of!(SharedHead, magic) / 8].store(shared::MAGIC, SeqCst);
+            head[offset_of!(SharedHead, control) / 8].store(address(control), SeqCst);
+            put(head, offset_of!(SharedHead, state), ProbeState::Armed as u32);
+            control[offset_of!(Control, magic) / 8].store(MAGIC, SeqCst);
+            control[offset_of!(Control, gates) / 8].store(address(&session.list), SeqCst);
+            put(control, offset_of!(Control, gate_count), u32::try_from(gates.len()).unwrap());
+            session
+        }
+
+        fn off(&self) -> Option<usize> {
+            switch_off(own(), address(&self.head)).unwrap().map(|off| off.gates)
+        }
+
+        fn state(&self) -> u32 {
+            let field = offset_of!(SharedHead, state);
+            let half = self.head[field / 8].load(SeqCst) >> (field % 8 * 8);
+            u32::try_from(half & 0xffff_ffff).unwrap()
+        }
+
+        fn gates(&self) -> Vec<u64> {
+            self.gates.iter().map(|gate| gate.load(SeqCst)).collect()
+        }
+    }
+
+    fn own() -> i32 {
+        i32::try_from(std::process::id()).unwrap()
+    }
+
+    // One test, because all of it is about the one lock of this process.
+    #[test]
+    fn off_writes_under_the_lock_and_without_it_only_where_a_gate_is_open() {
+        let memory = RemoteMemory::open(own()).unwrap();
+        let (off, armed) = (ProbeState::Off as u32, ProbeState::Armed as u32);
+        let session = Session::new(&[1, 1, 0]);
+        assert_eq!(session.off(), Some(3));
+        assert_eq!((session.gates(), session.state()), (vec![0, 0, 0], off));
+        // Gates that are closed already, as before they were opened the first time: with the lock it is off for good.
+        let session = Session::new(&[0, 0]);
+        assert_eq!((session.off(), session.state()), (Some(2), off));
+
+        let lock = memory.lock(own()).unwrap();
+        // Its host is leaving: all gates are closed, and the memory may go at any moment.
+        let session = Session::new(&[0, 0]);
+        assert_eq!((session.off(), session.gates(), session.state()), (Some(0), vec![0, 0], armed));
+        // Whoever holds the lock may hang: a gate that is open is closed all the same.
+        let session = Session::new(&[0, 1]);
+        assert_eq!((session.off(), session.gates(), session.state()), (Some(2), vec![0, 0], off));
+        drop(lock);
+
+        // Something else lies where a session was: nothing is written.
+        let session = Session::new(&[1]);
+        session.head[offset_of!(SharedHead, magic) / 8].store(7, SeqCst);
+        assert_eq!((session.off(), session.gates(), session.state()), (None, vec![1], armed));
+    }
+
+    #[test]
+    fn what_a_session_still_holds_is_not_removed() {
+        let path = std::env::temp_dir().join(format!("trocar-register-{}", own()));
+        let held = std::fs::File::create_new(&path).unwrap();
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        remove_abandoned(&path);
+        assert!(path.exists());
+        drop(held);
+        remove_abandoned(&path);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_session_that_hangs_keeps_no_other_from_being_switched_off() {
+        let written = |pid| Written { path: "/nowhere".into(), pid, shared: 1 };
+        let off = |session: &Written| match session.pid {
+            7 => loop {
+                std::thread::park();
+            },
+            8 => None,
+            pid => Some(Ok(SwitchedOff { pid, gates: 1, off_ns: 1 })),
+        };
+        let sessions = [7, 8].into_iter().chain(100..200).map(written).collect();
+        let all = each_by_itself(sessions, Duration::from_millis(500), off);
+        let mut done: Vec<i32> = all.iter().flatten().map(|off| off.pid).collect();
+        done.sort_unstable();
+        assert_eq!(done, (100..200).collect::<Vec<_>>());
+        let failed: Vec<String> =
+            all.iter().filter_map(|one| one.as_ref().err()).map(ToString::to_string).collect();
+        assert!(failed.len() == 1 && failed[0].contains("process 7 does not answer"), "{failed:?}");
+    }
 
     #[test]
     fn a_name_says_which_process_and_where_in_it() {

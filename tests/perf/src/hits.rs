@@ -250,6 +250,7 @@ fn ours(program: &mut Program, probe: Probe, batches: u32) -> Result<Sample, Tro
     let (chunk, calls) = match probe {
         Probe::Event => (EVENT_CHUNK, CALLS),
         Probe::Read => (CHUNK, CALLS / 5),
+        Probe::Spins | Probe::Divides => (CHUNK, CALLS / 20),
         Probe::Empty
         | Probe::Counter
         | Probe::NativeCounter

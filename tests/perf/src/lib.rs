@@ -18,6 +18,7 @@ pub mod probed;
 pub mod probes;
 pub mod program;
 pub mod serving;
+pub mod share;
 
 /// What went wrong, as a sentence. A figure that cannot be had is reported with it, and the rest goes on.
 pub type Trouble = String;

@@ -8,7 +8,7 @@ use trocar_perf::machine::Machine;
 use trocar_perf::options::{Form, Options, Part};
 use trocar_perf::output::{Line, table};
 use trocar_perf::program::Binary;
-use trocar_perf::{Trouble, attaching, hits, serving};
+use trocar_perf::{Trouble, attaching, hits, serving, share};
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -45,6 +45,12 @@ fn run(options: &Options) -> Result<(), Trouble> {
     }
     if options.wants(Part::Redis) {
         lines.push(serving::measure(options, &note).map_or_else(|why| absent("redis", why), Line::Redis));
+    }
+    if options.wants(Part::Share) {
+        match share::measure(options, &note) {
+            Ok(all) => lines.extend(all.into_iter().map(Line::Share)),
+            Err(why) => lines.push(absent("share", why)),
+        }
     }
     lines.push(Line::After(Machine::now()));
     let json =

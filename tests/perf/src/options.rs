@@ -30,6 +30,12 @@ pub struct Options {
     /// Requests of each redis-benchmark run
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1000..))]
     pub redis_requests: u64,
+    /// Pairs of redis-benchmark runs for each probe that burns its fuel
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub share_pairs: u32,
+    /// Requests of each of these runs: for some seconds
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    pub share_requests: u64,
     /// What goes to stdout
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     pub output: Form,
@@ -44,6 +50,8 @@ pub enum Part {
     Attach,
     /// Throughput of a redis-server
     Redis,
+    /// Throughput of a redis-server under a probe that burns its fuel at every command
+    Share,
 }
 
 /// A form of output.

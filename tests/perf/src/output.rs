@@ -7,6 +7,7 @@ use crate::hits::Row;
 use crate::machine::Machine;
 use crate::pairs::Spread;
 use crate::serving::Serving;
+use crate::share::Share;
 
 /// One JSON line.
 #[derive(Clone, Debug, Serialize)]
@@ -22,6 +23,8 @@ pub enum Line {
     Memory(Memory),
     /// Throughput of redis.
     Redis(Serving),
+    /// Throughput of redis under a probe that burns its fuel.
+    Share(Share),
     /// A part without figures.
     Absent {
         /// Which part.
@@ -56,6 +59,8 @@ THREADS  WHAT                                  FUNCTION      MIN   MEDIAN  xFLOO
 const ATTACH: &str = "ATTACHING, MICROSECONDS    (least / median / greatest; aim: together under 50 000, longest stop at most 1.5 bare stops)";
 const MEMORY: &str = "MEMORY OF THE TARGET, KIB  (growth; aim: under 1536, agent image under 800 000 bytes)";
 const REDIS: &str = "REDIS, A COUNTER ON processCommand   (aim: within 2 % of none)";
+const SHARE: &str =
+    "REDIS, ALL FUEL BURNT AT EVERY COMMAND   (aim: 95 % of none, for a probe that has 5 % of a core)";
 
 fn of(line: &Line) -> (&'static str, String) {
     match line {
@@ -68,6 +73,7 @@ fn of(line: &Line) -> (&'static str, String) {
         Line::Attach(a) => (ATTACH, attach(a)),
         Line::Memory(m) => (MEMORY, memory(m)),
         Line::Redis(r) => (REDIS, redis(r)),
+        Line::Share(s) => (SHARE, share(s)),
         Line::Absent { part, why } => ("WITHOUT FIGURES", format!("{part}: {why}")),
     }
 }
@@ -174,5 +180,33 @@ fn redis(r: &Serving) -> String {
         r.hits,
         r.commands,
         r.lost,
+    )
+}
+
+fn share(s: &Share) -> String {
+    format!(
+        "a probe that {}, {} pairs of {} GET
+    requests a second {:.0} with, {:.0} without   ratio {:.3}, the least {:.3}
+    runs without a probe, each beside the one before, differ by {:.3} to {:.3} (quartiles)
+    share of its processor time that redis keeps {:.3}, the least {:.3}; the probe took {:.3} of a core
+    of {} commands {} were executed, {} found it suspended; suspended {} times
+    {}",
+        s.probe,
+        s.pairs,
+        s.requests,
+        s.probed_rps,
+        s.bare_rps,
+        s.ratio,
+        s.ratio_least,
+        s.noise_low,
+        s.noise_high,
+        s.kept,
+        s.kept_least,
+        s.used,
+        s.hits,
+        s.executed,
+        s.suspended,
+        s.suspensions,
+        s.why,
     )
 }

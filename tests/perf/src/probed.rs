@@ -23,6 +23,8 @@ pub struct Probed {
     pub prepare_ns: u64,
     /// Events that were read.
     pub events: u64,
+    /// Why it was suspended, each time that it was.
+    pub suspensions: Vec<String>,
 }
 
 /// What a probe counted, read after it was taken out.
@@ -30,20 +32,37 @@ pub struct Probed {
 pub struct Counts {
     /// Hits that came.
     pub hits: u64,
+    /// Hits in which the handler ran to its end.
+    pub executed: u64,
     /// Losses by reason.
     pub losses: BTreeMap<&'static str, u64>,
     /// Events that were read.
     pub events: u64,
+    /// Why it was suspended, each time that it was.
+    pub suspensions: Vec<String>,
     /// The proof.
     pub receipt: Receipt,
 }
 
 impl Probed {
-    /// Puts a probe on a function of a process.
+    /// Puts a probe on a function of a process, without a limit to its share of a core.
     ///
     /// # Errors
     /// What the session says, with its hint.
     pub fn attach(pid: u32, probe: Probe, point: &str) -> Result<Self, Trouble> {
+        Self::attach_within(pid, probe, point, None)
+    }
+
+    /// The same with such a limit; 1 is all of a core.
+    ///
+    /// # Errors
+    /// As [`Probed::attach`].
+    pub fn attach_within(
+        pid: u32,
+        probe: Probe,
+        point: &str,
+        max_core: Option<f64>,
+    ) -> Result<Self, Trouble> {
         let wasm = wat::parse_str(probe.text()).map_err(|e| format!("the probe {}: {e}", probe.name()))?;
         let request = Request {
             pid: i32::try_from(pid).map_err(|e| format!("process {pid}: {e}"))?,
@@ -55,7 +74,7 @@ impl Probed {
             memory: None,
             ttl: None,
             rate: None,
-            max_core: None,
+            max_core,
             sample: 1,
             native: probe.is_native(),
             strict: true,
@@ -68,7 +87,7 @@ impl Probed {
         if probe.is_native() != (session.attached().tier == 2) {
             return Err(format!("the probe {} runs in tier {}", probe.name(), session.attached().tier));
         }
-        Ok(Self { session, prepare_ns, events: 0 })
+        Ok(Self { session, prepare_ns, events: 0, suspensions: Vec::new() })
     }
 
     /// The session, for what it says of itself.
@@ -82,8 +101,12 @@ impl Probed {
     /// # Errors
     /// The session fails, or the target ended.
     pub fn poll(&mut self) -> Result<Turn, Trouble> {
-        let events = &mut self.events;
-        let turn = self.session.poll(&mut |reply| *events += u64::from(matches!(reply, Reply::Event(_))));
+        let (events, suspensions) = (&mut self.events, &mut self.suspensions);
+        let turn = self.session.poll(&mut |reply| match reply {
+            Reply::Event(_) => *events += 1,
+            Reply::State(change) if change.state == "suspended" => suspensions.push(change.why),
+            _ => {}
+        });
         match turn.map_err(|failure| failure.to_string())? {
             Turn::Ended => Err("the target ended".into()),
             turn => Ok(turn),
@@ -122,11 +145,12 @@ impl Probed {
     /// # Errors
     /// The target would not let it out, or something of it was left.
     pub fn detach(self) -> Result<Counts, Trouble> {
-        let (mut hits, mut events) = (0, self.events);
+        let (mut hits, mut executed, mut events) = (0, 0, self.events);
         let mut losses = BTreeMap::new();
         let receipt = self.session.detach(&mut |reply| match reply {
             Reply::Stats(stats) if stats.is_final => {
                 hits += stats.hits;
+                executed += stats.executed;
                 for (reason, n) in stats.losses {
                     *losses.entry(reason).or_insert(0) += n;
                 }
@@ -138,6 +162,6 @@ impl Probed {
         if !receipt.restored || receipt.mappings_left != 0 || !receipt.residue.is_empty() {
             return Err(format!("the target is not as it was: {receipt:?}"));
         }
-        Ok(Counts { hits, losses, events, receipt })
+        Ok(Counts { hits, executed, losses, events, suspensions: self.suspensions, receipt })
     }
 }

@@ -17,6 +17,10 @@ pub enum Probe {
     Read,
     /// Writes an event of 64 bytes with an argument in it.
     Event,
+    /// Turns in a loop until nearly all of a hit's fuel is used: the most that it may do and not trap.
+    Spins,
+    /// The same with divisions, each of them waiting for the one before: much more time for the same fuel.
+    Divides,
     /// Traps on every hit: quarantined at the third, so that its gate is closed.
     Traps,
 }
@@ -32,6 +36,8 @@ impl Probe {
             Self::Hash => "hash",
             Self::Read => "read",
             Self::Event => "event",
+            Self::Spins => "spins",
+            Self::Divides => "divides",
             Self::Traps => "traps",
         }
     }
@@ -52,6 +58,8 @@ impl Probe {
             Self::Hash => HASH,
             Self::Read => READ,
             Self::Event => EVENT,
+            Self::Spins => SPINS,
+            Self::Divides => DIVIDES,
             Self::Traps => TRAPS,
         }
     }
@@ -106,3 +114,19 @@ const EVENT: &str = r#"(module
   (@custom "trocar.manifest"
     "{\"abi\": 1, \"name\": \"event\", \"events\": [{\"name\": \"call\", \"fields\": ["
     " {\"name\": \"argument\", \"type\": \"u64\"}, {\"name\": \"rest\", \"type\": \"str\", \"bytes\": 56}]}]}"))"#;
+
+// Five units of fuel for each turn, of the ten thousand that a hit has.
+const SPINS: &str = r#"(module
+  (func (export "on_hit") (local $i i32)
+    (local.set $i (i32.const 1990))
+    (loop $turn
+      (br_if $turn (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))"#;
+
+// Eleven for each turn, whose time is that of a division of 64 bits that needs the result of the last one.
+const DIVIDES: &str = r#"(module
+  (func (export "on_hit") (local $i i32) (local $n i64)
+    (local.set $i (i32.const 900))
+    (local.set $n (i64.const -1))
+    (loop $turn
+      (local.set $n (i64.div_u (i64.const -3) (i64.or (local.get $n) (i64.const 3))))
+      (br_if $turn (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))"#;

@@ -23,6 +23,8 @@ use crate::probes::Probe;
 const LOOK: Duration = Duration::from_millis(20);
 /// What redis-benchmark runs.
 const TESTS: &str = "get,set";
+/// What every command goes through.
+pub(crate) const COMMAND: &str = "redis-server:processCommand";
 
 /// The figures.
 #[derive(Clone, Debug, Serialize)]
@@ -68,22 +70,18 @@ pub struct Serving {
 /// # Errors
 /// redis is not installed, or a session fails.
 pub fn measure(options: &Options, note: &dyn Fn(&str)) -> Result<Serving, Trouble> {
-    for program in ["/usr/bin/redis-server", "/usr/bin/redis-benchmark"] {
-        if !std::path::Path::new(program).exists() {
-            return Err(format!("absent: no {program} (Debian packages redis-server and redis-tools)"));
-        }
-    }
+    is_installed()?;
     let mut redis = Redis::start();
     let requests = options.redis_requests;
-    bare(&redis, requests)?;
+    bare(&redis, TESTS, requests)?;
     let (mut with, mut without) = (Vec::new(), Vec::new());
     let mut total = Counted::default();
     for pair in 1..=options.redis_pairs {
         note(&format!("redis-benchmark, pair {pair} of {}", options.redis_pairs));
-        let first = if pair % 2 == 0 { Some(bare(&redis, requests)?) } else { None };
-        let (run, counted) = probed(&mut redis, requests)?;
+        let first = if pair % 2 == 0 { Some(bare(&redis, TESTS, requests)?) } else { None };
+        let (run, counted) = counted(&mut redis, requests)?;
         with.push(run);
-        without.push(first.map_or_else(|| bare(&redis, requests), Ok)?);
+        without.push(first.map_or_else(|| bare(&redis, TESTS, requests), Ok)?);
         total.hits += counted.hits;
         total.commands += counted.commands;
         total.lost += counted.lost;
@@ -115,13 +113,23 @@ pub fn measure(options: &Options, note: &dyn Fn(&str)) -> Result<Serving, Troubl
     })
 }
 
+/// What both parts with redis need.
+pub(crate) fn is_installed() -> Result<(), Trouble> {
+    for program in ["/usr/bin/redis-server", "/usr/bin/redis-benchmark"] {
+        if !std::path::Path::new(program).exists() {
+            return Err(format!("absent: no {program} (Debian packages redis-server and redis-tools)"));
+        }
+    }
+    Ok(())
+}
+
 /// One run of redis-benchmark.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+pub(crate) struct Run {
     /// Requests per second of all tests together, each having the same number of requests: their harmonic mean.
-    rps: f64,
+    pub rps: f64,
     /// Nanoseconds that the server's main thread ran for each request.
-    cpu_ns: f64,
+    pub cpu_ns: f64,
 }
 
 impl Run {
@@ -143,9 +151,10 @@ fn cpu_ns(pid: u32) -> Result<u64, Trouble> {
     text.split(' ').next().and_then(|n| n.parse().ok()).ok_or_else(|| format!("{path} says {text:?}"))
 }
 
-fn bare(redis: &Redis, requests: u64) -> Result<Run, Trouble> {
+/// A run without a probe.
+pub(crate) fn bare(redis: &Redis, tests: &str, requests: u64) -> Result<Run, Trouble> {
     let before = cpu_ns(redis.pid())?;
-    let rows = redis.benchmark(TESTS, requests).finish();
+    let rows = redis.benchmark(tests, requests).finish();
     Run::new(&rows, requests, cpu_ns(redis.pid())?.saturating_sub(before))
 }
 
@@ -156,11 +165,31 @@ struct Counted {
     lost: u64,
 }
 
-fn probed(redis: &mut Redis, requests: u64) -> Result<(Run, Counted), Trouble> {
-    let mut probed = Probed::attach(redis.pid(), Probe::Counter, "redis-server:processCommand")?;
+/// A run with a counter on every command, checked against what redis counts.
+fn counted(redis: &mut Redis, requests: u64) -> Result<(Run, Counted), Trouble> {
+    let probed = Probed::attach(redis.pid(), Probe::Counter, COMMAND)?;
     let commands = redis.commandstats().into_values().sum();
+    let (run, probed) = loaded(redis, probed, TESTS, requests)?;
+    let after: u64 = redis.commandstats().into_values().sum();
+    let counts = probed.detach()?;
+    let counted = Counted {
+        // Both INFO were hits; redis counts an INFO after it is answered, so only the first is in the difference.
+        hits: counts.hits.saturating_sub(1),
+        commands: after.saturating_sub(commands),
+        lost: counts.losses.values().sum(),
+    };
+    Ok((run, counted))
+}
+
+/// A run with a probe that is in place, which is looked after meanwhile.
+pub(crate) fn loaded(
+    redis: &Redis,
+    mut probed: Probed,
+    tests: &str,
+    requests: u64,
+) -> Result<(Run, Probed), Trouble> {
     let before = cpu_ns(redis.pid())?;
-    let load = redis.benchmark(TESTS, requests);
+    let load = redis.benchmark(tests, requests);
     let rows = std::thread::scope(|scope| {
         let (done, waiting) = channel();
         scope.spawn(move || done.send(load.finish()));
@@ -173,13 +202,5 @@ fn probed(redis: &mut Redis, requests: u64) -> Result<(Run, Counted), Trouble> {
         }
     })?;
     let run = Run::new(&rows, requests, cpu_ns(redis.pid())?.saturating_sub(before))?;
-    let after: u64 = redis.commandstats().into_values().sum();
-    let counts = probed.detach()?;
-    let counted = Counted {
-        // Both INFO were hits; redis counts an INFO after it is answered, so only the first is in the difference.
-        hits: counts.hits.saturating_sub(1),
-        commands: after.saturating_sub(commands),
-        lost: counts.losses.values().sum(),
-    };
-    Ok((run, counted))
+    Ok((run, probed))
 }

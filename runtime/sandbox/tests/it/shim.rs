@@ -261,3 +261,20 @@ fn printing_is_paid_for_by_the_line_and_by_the_byte() {
     // 4096 bytes, once as they are read and again in the eight lines that they fill.
     assert_eq!(fuel(&"a".repeat(4096)) - empty, 512 + 8 * (40 + 64));
 }
+
+#[test]
+fn random_bytes_and_pieces_are_paid_for_by_their_number() {
+    let fuel = |call: String| {
+        let wat = module(&format!(r#"(func (export "on_hit") (drop (call {call})))"#));
+        let mut rig = Setup { fuel: PLENTY, ..Setup::default() }.start(&wat);
+        assert_eq!(rig.hit(), Outcome::Executed, "{call}");
+        PLENTY - rig.instance.fuel_left()
+    };
+    let random = |len| fuel(format!("$random_get (i32.const 64) (i32.const {len})"));
+    // A unit of fuel is 0.6 ns, and eight bytes take two: more than the eighth of a unit for bytes that are only moved.
+    assert_eq!([16, 4096, 60_000].map(|len| random(len) - random(0)), [8, 2048, 30_000]);
+    // Pieces without a byte are looked at all the same.
+    let write =
+        |pieces| fuel(format!("$fd_write (i32.const 1) (i32.const 64) (i32.const {pieces}) (i32.const 0)"));
+    assert_eq!([1, 2, 64].map(|pieces| write(pieces) - write(0)), [8, 16, 512]);
+}

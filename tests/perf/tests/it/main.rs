@@ -1,7 +1,7 @@
 //! The benchmark measures what it says: variants agree, every call is counted, nothing is left. No figure is judged.
 //!
 //! - the target program alone: variants, busy threads
-//! - small runs of each part through the session API: rows, attaching, memory
+//! - small runs of each part through the session API: rows, attaching, memory, a share of a core
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use clap::Parser;
 use trocar_perf::options::{Options, Part};
 use trocar_perf::output::{Line, table};
 use trocar_perf::program::{Binary, Program, Variant};
-use trocar_perf::{attaching, hits};
+use trocar_perf::{attaching, hits, share};
 
 const QUIET: &dyn Fn(&str) = &|_| {};
 
@@ -101,4 +101,24 @@ fn memory_that_came_with_a_probe_goes_with_it() {
         assert!(one.after_hits.total_kib() >= one.attached.total_kib(), "{one:?}");
         assert!(one.after_detach.shared_kib <= 0, "{one:?}");
     }
+}
+
+#[test]
+fn a_probe_that_burns_its_fuel_is_suspended_and_says_why() {
+    let _alone = alone();
+    let options = options(&["--only", "share", "--share-pairs", "1", "--share-requests", "100000"]);
+    let all = share::measure(&options, QUIET).unwrap();
+    assert_eq!(all.len(), 2);
+    for one in &all {
+        assert!(one.why.contains("% of a core") && one.why.contains("limit 5 %"), "{one:?}");
+        // Every GET is a command; what redis-benchmark asks besides is a few.
+        assert!((100_000..100_100).contains(&one.hits), "{one:?}");
+        assert_eq!(
+            one.executed + one.suspended,
+            one.hits,
+            "it never trapped, and nothing was lost otherwise: {one:?}"
+        );
+        assert!(one.executed > 0 && one.suspended > 0, "{one:?}");
+    }
+    assert!(table(&all.into_iter().map(Line::Share).collect::<Vec<_>>()).contains("found it suspended"));
 }
