@@ -27,6 +27,7 @@ use crate::placed::{Placed, has_filter, skips_red_zone, target_flags};
 use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX};
 use crate::register::{Registered, register};
 use crate::request::{AttachPlan, ModulePlan, Stops};
+use crate::semaphores::{Raised, of_sites};
 use crate::threads::Pool;
 use crate::tracer::transaction;
 
@@ -43,6 +44,7 @@ pub struct Attachment {
     blocks: Vec<Block>,
     trampolines: Vec<Trampoline>,
     gates: Vec<u64>,
+    semaphores: [Raised; 1],
     clean_pages: Vec<(u64, Vec<u8>)>,
     /// Empty unless the target is a Go program.
     skipped_cells: Vec<u64>,
@@ -110,7 +112,8 @@ impl Attachment {
             ring: plan.ring_bytes,
         };
         let skipped_cells = skipped_cells(plan, &blocks);
-        let journal = Journal::draft(&blocks, &trampolines)?;
+        let semaphores = of_sites(plan, &trampolines);
+        let journal = Journal::draft(&blocks, &trampolines, &semaphores)?;
         let mut placed = Placed::new(plan, &trampolines, &gates, journal);
         let heap = context_heap(plan.probe.functions);
         let context = context_stride(SPARE_STACK, heap, plan.probe.memory_max);
@@ -142,6 +145,8 @@ impl Attachment {
         let ranges =
             std::iter::once(loaded.base..loaded.base + region.len).chain(blocks.iter().map(Block::range));
         let ranges: Vec<Range<u64>> = ranges.collect();
+        let count = loaded.base + region.shared + std::mem::offset_of!(SharedHead, raised) as u64;
+        let semaphores = [Raised { count, semaphores }];
         let undo = |failure: Failure| {
             let everything = Detach {
                 pid,
@@ -149,6 +154,7 @@ impl Attachment {
                 trampolines: &trampolines,
                 gates: &gates,
                 ranges: &ranges,
+                semaphores: &semaphores,
                 contexts: &[],
                 clean_pages: &clean_pages,
                 filtered,
@@ -164,6 +170,7 @@ impl Attachment {
         let (mapping, view, keeper) = mapped;
         let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
         let armed = transaction(|| arm(pid, &memory, &trampolines, &mut stops)).map_err(undo)?;
+        semaphores.iter().try_for_each(|s| s.raise(&memory)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
         introduce(pid, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
@@ -181,6 +188,7 @@ impl Attachment {
             blocks,
             trampolines,
             gates,
+            semaphores,
             clean_pages,
             turned_away: vec![0; skipped_cells.len()],
             skipped_cells,
@@ -322,6 +330,7 @@ impl Attachment {
             trampolines: &self.trampolines,
             gates: &self.gates,
             ranges: &ranges,
+            semaphores: &self.semaphores,
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
             filtered: self.filtered,

@@ -49,6 +49,8 @@ pub struct PlannedSite {
     pub function: u32,
     /// Whether a call begins or ends here, or neither.
     pub span: Span,
+    /// Address of the semaphore of the marker that is here: it is raised while the site is patched.
+    pub semaphore: Option<u64>,
 }
 
 /// What a site is to the calls of its function.

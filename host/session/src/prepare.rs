@@ -117,6 +117,7 @@ impl Prepared {
                     handler,
                     function: place.site.function.unwrap_or(0),
                     span: place.span,
+                    semaphore: place.semaphore,
                 });
             }
         }

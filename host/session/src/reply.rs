@@ -1,6 +1,7 @@
 //! What a session says: one type per JSON object of the command line's contract, shared by every front end.
 
 use serde::Serialize;
+use trocar_symbols::{Origin, Resolved};
 
 pub use crate::evidence::{Evidence, Frame, Replay, arguments, frames};
 
@@ -112,6 +113,9 @@ pub struct Site {
     /// entry, return or tail_jump, for `return:` points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<&'static str>,
+    /// The marker that is there, for `usdt:` points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marker: Option<Marker>,
     /// Symbol, demangled, if one covers the address.
     pub symbol: Option<String>,
     /// Offset from that symbol.
@@ -120,6 +124,33 @@ pub struct Site {
     pub address: String,
     /// How it is patched: the rung's name.
     pub rung: String,
+}
+
+/// A USDT marker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Marker {
+    /// Its provider.
+    pub provider: String,
+    /// Its name.
+    pub name: String,
+    /// Its arguments, as its note writes them: size and operand of each.
+    pub arguments: String,
+    /// Address of its semaphore in the process, hexadecimal; none: it has none.
+    pub semaphore: Option<String>,
+}
+
+impl Marker {
+    /// The marker that a point has named there, if it named one.
+    #[must_use]
+    pub fn at(place: &Resolved) -> Option<Self> {
+        let Origin::Marker(marker) = &place.origin else { return None };
+        Some(Self {
+            provider: marker.provider.clone(),
+            name: marker.name.clone(),
+            arguments: marker.arguments.clone(),
+            semaphore: place.semaphore().map(|at| format!("{at:#x}")),
+        })
+    }
 }
 
 /// A site that is not patched.

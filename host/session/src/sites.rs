@@ -7,11 +7,11 @@ use trocar_inject::{RemoteAddress, RemoteMemory, Span};
 use trocar_patch::{
     Analysis, Claims, Exit, ExitKind, Overwrite, SitePlan, foreign_patch, jump_target, reaches_in, recognise,
 };
-use trocar_symbols::{Point, Resolved};
+use trocar_symbols::{Origin, Point, Resolved};
 use trocar_target::{Failure, FailureKind};
 
 use crate::modules::Loaded;
-use crate::reply::{Refused, Site};
+use crate::reply::{Marker, Refused, Site};
 use crate::request::RequestedPoint;
 
 /// The sites of a request.
@@ -38,6 +38,8 @@ pub struct PlannedPlace {
     pub handler: Handler,
     /// What it is to the calls of its function.
     pub span: Span,
+    /// Address in the process of the semaphore of the marker that is here.
+    pub semaphore: Option<u64>,
 }
 
 /// What runs at a site.
@@ -114,6 +116,10 @@ pub fn plan_points(
                     match wanted.get_mut(&key) {
                         // Known as the entry of a function whose calls are timed: this point's handler runs there too.
                         Some(entry) if entry.handler == Handler::Nothing => entry.handler = new.handler,
+                        // Two names of one place: it is a marker if either says so.
+                        Some(known) if known.place.origin == Origin::Code => {
+                            known.place.origin = new.place.origin
+                        }
                         Some(_) => {}
                         None => drop(wanted.insert(key, new)),
                     }
@@ -215,8 +221,9 @@ fn plan_all(
                 claims.claim(&plan);
                 site.function = wanted.function;
                 site.role = role(&wanted);
-                let Wanted { handler, span, .. } = wanted;
-                planned.sites.push(PlannedPlace { site, module, plan, handler, span });
+                let Wanted { handler, span, place, .. } = wanted;
+                let semaphore = place.semaphore();
+                planned.sites.push(PlannedPlace { site, module, plan, handler, span, semaphore });
             }
             Err(refused) => {
                 if wanted.span == Span::Entry {
@@ -277,9 +284,8 @@ fn resolve(loaded: &Loaded, text: &str) -> Result<(Point, Vec<Resolved>), Failur
     };
     match point {
         Point::Line { .. } => return Err(later("source lines")),
-        Point::Usdt { .. } => return Err(later("USDT markers")),
         Point::Import { .. } => return Err(later("import points")),
-        Point::Place(_) | Point::Return(_) => {}
+        Point::Place(_) | Point::Return(_) | Point::Usdt { .. } => {}
     }
     let places = loaded.resolver.resolve(&function).map_err(|error| {
         let mut failure = Failure::new(FailureKind::NothingPatched, error.to_string());
@@ -365,6 +371,7 @@ fn plan_place(
         module: name,
         function: None,
         role: None,
+        marker: Marker::at(place),
         offset: place.offset.wrapping_add(plan.site.wrapping_sub(place.vaddr)),
         symbol,
         address: format!("{:#x}", plan.site.wrapping_add(bias)),

@@ -19,6 +19,7 @@ pub(crate) fn attached() -> Attached {
         module: s("redis-server"),
         function: None,
         role: None,
+        marker: None,
         symbol: symbol.map(s),
         offset,
         address: s("0x55d0c0ffee10"),

@@ -13,6 +13,7 @@
 //! limits      records, share of a core, sampling, hits, time to live, off
 //! quarantine  probes that loop, trap, recurse, grow
 //! evidence    what a quarantine says of the hit that brought it, and the same hit again outside the process
+//! usdt        markers, their semaphores, those of real programs
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
 //! verbs       ps, points, check, doctor, new and build, demo
@@ -36,4 +37,5 @@ mod redis;
 mod refusal;
 mod short_sites;
 mod time;
+mod usdt;
 mod verbs;
