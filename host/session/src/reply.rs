@@ -1,7 +1,10 @@
 //! What a session says: one type per JSON object of the command line's contract, shared by every front end.
 
 use serde::Serialize;
+use trocar_abi::operand::form;
 use trocar_symbols::{Origin, Resolved};
+
+use crate::modules::Loaded;
 
 pub use crate::evidence::{Evidence, Frame, Replay, arguments, frames};
 
@@ -135,6 +138,9 @@ pub struct Marker {
     pub name: String,
     /// Its arguments, as its note writes them: size and operand of each.
     pub arguments: String,
+    /// Those of its arguments whose place is not known (floats, thread-local data, names that the file has lost): zero.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<usize>,
     /// Address of its semaphore in the process, hexadecimal; none: it has none.
     pub semaphore: Option<String>,
 }
@@ -142,12 +148,15 @@ pub struct Marker {
 impl Marker {
     /// The marker that a point has named there, if it named one.
     #[must_use]
-    pub fn at(place: &Resolved) -> Option<Self> {
+    pub fn at(loaded: &Loaded, place: &Resolved) -> Option<Self> {
         let Origin::Marker(marker) = &place.origin else { return None };
+        let operands = loaded.operands(place).unwrap_or_default();
+        let unknown = operands.iter().enumerate().filter(|(_, o)| o.form == form::NONE).map(|(n, _)| n);
         Some(Self {
             provider: marker.provider.clone(),
             name: marker.name.clone(),
             arguments: marker.arguments.clone(),
+            unknown: unknown.collect(),
             semaphore: place.semaphore().map(|at| format!("{at:#x}")),
         })
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trocar_abi::control::FUNCTIONS_MAX;
+use trocar_abi::operand::Operand;
 use trocar_inject::{RemoteAddress, RemoteMemory, Span};
 use trocar_patch::{
     Analysis, Claims, Exit, ExitKind, Overwrite, SitePlan, foreign_patch, jump_target, reaches_in, recognise,
@@ -40,6 +41,8 @@ pub struct PlannedPlace {
     pub span: Span,
     /// Address in the process of the semaphore of the marker that is here.
     pub semaphore: Option<u64>,
+    /// Where the marker's arguments are; `None`: no marker is here.
+    pub operands: Option<Vec<Operand>>,
 }
 
 /// What runs at a site.
@@ -223,7 +226,8 @@ fn plan_all(
                 site.role = role(&wanted);
                 let Wanted { handler, span, place, .. } = wanted;
                 let semaphore = place.semaphore();
-                planned.sites.push(PlannedPlace { site, module, plan, handler, span, semaphore });
+                let operands = loaded.operands(&place);
+                planned.sites.push(PlannedPlace { site, module, plan, handler, span, semaphore, operands });
             }
             Err(refused) => {
                 if wanted.span == Span::Entry {
@@ -371,7 +375,7 @@ fn plan_place(
         module: name,
         function: None,
         role: None,
-        marker: Marker::at(place),
+        marker: Marker::at(loaded, place),
         offset: place.offset.wrapping_add(plan.site.wrapping_sub(place.vaddr)),
         symbol,
         address: format!("{:#x}", plan.site.wrapping_add(bias)),

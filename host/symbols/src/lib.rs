@@ -25,6 +25,7 @@ mod markers;
 mod matching;
 mod nearest;
 mod never;
+mod operands;
 mod point;
 mod relocations;
 mod resolve;

@@ -20,7 +20,7 @@ Examples:
   trocar count main read -- ls -l
 
 Expressions:
-  $arg0 … $arg8  $reg.rdi  $tid  $cpu     arguments of the call, registers, thread, processor
+  $arg0 … $arg11  $reg.rdi  $tid  $cpu    arguments of call or marker, registers, thread, processor
   *(u32*)($arg0 + 16)                     a typed read: u8 i8 u16 i16 u32 i32 u64 i64
   str($arg0)  str($arg0, 32)              text that ends with NUL
   + - * / % << >> & | ^ ~ ! == != < <= > >= && || ( ) 'c' \"text\" 0x2a

@@ -127,7 +127,7 @@ impl Points {
                 let address = format!("{:#x}", place_found.address);
                 let symbol = place_found.symbol.as_deref();
                 let offset = place_found.offset;
-                let marker = Marker::at(&place_found);
+                let marker = Marker::at(loaded, &place_found);
                 rows.push((vec![cell(&address), cell(module), cell(&place(symbol, offset))], marker.clone()));
                 let (point, address) = (pattern.as_str(), address.as_str());
                 out.row(

@@ -1,6 +1,7 @@
 //! USDT markers: of a program of our own, of libstdc++, of the system's python, of PostgreSQL. A marker behind a semaphore
 //! is passed only while somebody listens, so that the semaphore's way through a session is seen in the counts.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -11,7 +12,7 @@ use trocar_test_support::command::{count, run, text};
 use trocar_test_support::lines::Lines;
 use trocar_test_support::process::text_differences;
 use trocar_test_support::scale::scaled;
-use trocar_test_support::{Live, Snapshot, Target};
+use trocar_test_support::{Live, Outcome, Snapshot, Target};
 
 #[test]
 fn a_marker_at_two_places_is_counted_at_both() {
@@ -90,6 +91,81 @@ fn a_killed_host_leaves_its_semaphore_raised_until_the_next_command() {
 }
 
 #[test]
+fn arguments_are_those_of_the_marker() {
+    let mut target = Target::start("markers");
+    let pid = target.pid().to_string();
+    let orders = 1200;
+    for (by, want) in [
+        ("str($arg0)", (0..10).map(|n| (format!("order{n}"), orders / 10)).collect::<BTreeMap<_, _>>()),
+        ("$arg1", (0..3).map(|n| (format!("{}", -n), orders / 3)).collect()),
+        ("$arg2", BTreeMap::from([("-300".into(), orders)])),
+        ("$arg3", BTreeMap::from([("4000000000".into(), orders)])),
+        ("$arg4", (0..4).map(|n| (format!("{n}"), orders / 4)).collect()),
+        ("$arg5", BTreeMap::from([("60000".into(), orders)])),
+        ("$arg6", BTreeMap::from([("-7".into(), orders)])),
+        ("$arg7", BTreeMap::from([("0".into(), orders)])),
+        // Each argument in memory is read, for which a hit has the fuel.
+        (
+            "$arg0 * 0 + $arg1 * 0 + $arg2 + $arg3 * 0 + $arg4 * 0 + $arg5",
+            BTreeMap::from([("59700".into(), orders)]),
+        ),
+    ] {
+        let live = Live::attached(&["count", "-p", &pid, "usdt:shop:order", "--by", by]);
+        target.done(&format!("run 1 {orders}"));
+        let outcome = live.interrupt();
+        outcome.assert_clean();
+        assert_eq!(outcome.lost(), 0, "{outcome}");
+        assert_eq!(keys(&outcome), want, "{by}: {outcome}");
+    }
+}
+
+#[test]
+fn each_place_of_a_marker_has_arguments_of_its_own_and_functions_keep_theirs() {
+    let mut target = Target::start("markers");
+    let pid = target.pid().to_string();
+    // The same argument is a long in one place and an int in the other; at the function it is whether the order is in cash.
+    let live = Live::attached(&["count", "-p", &pid, "usdt:shop:paid", "--by", "$arg0"]);
+    target.done("run 1 400");
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(
+        keys(&outcome),
+        [("1", 100), ("3", 100), ("0", 100), ("-2", 100)].map(|(k, n)| (k.to_owned(), n)).into()
+    );
+    let live = Live::attached(&["count", "-p", &pid, "usdt:shop:order", "pass", "--if", "$arg1 == 1"]);
+    target.done("run 1 400");
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let executed: Vec<u64> = outcome.final_stats().iter().map(|s| count(s, "executed")).collect();
+    assert_eq!(executed, [200, 0], "{outcome}");
+}
+
+#[test]
+fn a_dry_run_says_that_arguments_in_memory_cost_system_calls() {
+    let target = Target::start("markers");
+    let pid = target.pid().to_string();
+    for (point, calls) in [("usdt:shop:order", serde_json::Value::Null), ("usdt:shop:paid", 0.into())] {
+        let outcome = run(&["count", "-p", &pid, point, "--by", "$arg1", "--dry-run"]);
+        assert_eq!(outcome.one("verdict").get("system_calls_per_hit"), Some(&calls), "{outcome}");
+    }
+}
+
+/// What was counted by key.
+fn keys(outcome: &Outcome) -> BTreeMap<String, u64> {
+    let map = outcome.all("map").next_back().unwrap();
+    let rows = map.get("rows").and_then(|r| r.as_array()).unwrap();
+    let key = |row: &serde_json::Value| match row
+        .get("key")
+        .and_then(|k| k.as_object()?.values().next())
+        .unwrap()
+    {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    rows.iter().map(|row| (key(row), count(row, "value"))).collect()
+}
+
+#[test]
 fn points_lists_markers_and_names_the_nearest() {
     let target = Target::start("markers");
     let pid = target.pid().to_string();
@@ -126,9 +202,9 @@ fn exceptions_are_counted_by_the_markers_of_libstdcxx() {
 }
 
 #[test]
-fn pythons_collections_are_counted_by_its_markers() {
+fn pythons_audits_and_collections_are_counted_by_its_markers() {
     let script = "import gc, sys\ngc.disable()\nprint('ready pid=%d' % __import__('os').getpid())\n\
-                  for line in sys.stdin:\n    n = int(line.split()[1])\n    [gc.collect() for _ in range(n)]\n    print('done', n)";
+                  for line in sys.stdin:\n    n = int(line.split()[1])\n    [(gc.collect(), sys.audit('shop.order')) for _ in range(n)]\n    print('done', n)";
     let mut target = Target::spawn(Command::new("/usr/bin/python3.11").args(["-u", "-c", script]));
     target.done("run 1");
     let pid = target.pid().to_string();
@@ -138,6 +214,11 @@ fn pythons_collections_are_counted_by_its_markers() {
     outcome.assert_clean();
     let hits: Vec<u64> = outcome.final_stats().iter().map(|s| count(s, "hits")).collect();
     assert_eq!(hits, [300, 300], "{outcome}");
+    let live = Live::attached(&["count", "-p", &pid, "usdt:python:audit", "--by", "str($arg0)"]);
+    target.done("run 300");
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!(keys(&outcome).get("shop.order"), Some(&300), "{outcome}");
     target.done("run 1");
 }
 
@@ -147,7 +228,8 @@ fn postgres_queries_are_counted_by_its_markers() {
     postgres.query("create table items (id int, name text)");
     postgres.query("select 1");
     let pid = postgres.server.id().to_string();
-    let live = Live::attached(&["count", "-p", &pid, "usdt:postgresql:query__start"]);
+    let text = "str($arg0, 7)";
+    let live = Live::attached(&["count", "-p", &pid, "usdt:postgresql:query__start", "--by", text]);
     for n in 0..50 {
         postgres.query(&format!("insert into items values ({n}, 'item {n}')"));
     }
@@ -155,6 +237,7 @@ fn postgres_queries_are_counted_by_its_markers() {
     let outcome = live.interrupt();
     outcome.assert_clean();
     assert_eq!(outcome.hits(), 51, "{outcome}");
+    assert_eq!(keys(&outcome), BTreeMap::from([("insert ".into(), 50), ("select ".into(), 1)]), "{outcome}");
     // All of its markers at once, each with its semaphore.
     let live = Live::attached(&["count", "-p", &pid, "usdt:postgresql:*"]);
     let answer = postgres.query("select count(*) from items");
