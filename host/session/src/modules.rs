@@ -65,7 +65,13 @@ impl Loaded {
     pub fn analysis(&mut self, index: usize) -> Option<&Analysis> {
         if !self.analyses.contains_key(&index) {
             let elf = Arc::clone(&self.module(index)?.elf);
-            self.analyses.insert(index, Analysis::new(planner_image(&elf)));
+            let mut image = planner_image(&elf);
+            // Nobody calls them functions, and `import:` points name them.
+            image
+                .functions
+                .extend(elf.stubs().into_iter().map(|r| FunctionRange { start: r.start, end: r.end }));
+            image.functions.sort_by_key(|f| f.start);
+            self.analyses.insert(index, Analysis::new(image));
         }
         self.analyses.get(&index)
     }

@@ -119,6 +119,9 @@ pub struct Site {
     /// The marker that is there, for `usdt:` points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub marker: Option<Marker>,
+    /// The import whose calls pass here, for `import:` points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<Import>,
     /// Symbol, demangled, if one covers the address.
     pub symbol: Option<String>,
     /// Offset from that symbol.
@@ -159,6 +162,24 @@ impl Marker {
             unknown: unknown.collect(),
             semaphore: place.semaphore().map(|at| format!("{at:#x}")),
         })
+    }
+}
+
+/// A place where calls of an imported function pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Import {
+    /// The function.
+    pub name: String,
+    /// stub, call, jump, or address where it is only taken.
+    pub way: &'static str,
+}
+
+impl Import {
+    /// The import that a point has named there, if it named one.
+    #[must_use]
+    pub fn at(place: &Resolved) -> Option<Self> {
+        let Origin::Import(import) = &place.origin else { return None };
+        Some(Self { name: import.name.clone(), way: import.way.name() })
     }
 }
 

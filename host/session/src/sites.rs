@@ -8,11 +8,11 @@ use trocar_inject::{RemoteAddress, RemoteMemory, Span};
 use trocar_patch::{
     Analysis, Claims, Exit, ExitKind, Overwrite, SitePlan, foreign_patch, jump_target, reaches_in, recognise,
 };
-use trocar_symbols::{Origin, Point, Resolved};
+use trocar_symbols::{Origin, Point, Resolved, Way};
 use trocar_target::{Failure, FailureKind};
 
 use crate::modules::Loaded;
-use crate::reply::{Marker, Refused, Site};
+use crate::reply::{Import, Marker, Refused, Site};
 use crate::request::RequestedPoint;
 
 /// The sites of a request.
@@ -103,6 +103,16 @@ pub fn plan_points(
             if place.indirect {
                 let detail = "an indirect function: its code only chooses which implementation calls go to; probe that one";
                 planned.refusals.push(refused(&point.text, &address, "indirect_function", detail));
+                continue;
+            }
+            if let Origin::Import(import) = &place.origin
+                && import.way == Way::Address
+            {
+                let detail = format!(
+                    "the address of {} is taken here: calls by it do not go through the import table",
+                    import.name
+                );
+                planned.refusals.push(refused(&point.text, &address, "address_taken", &detail));
                 continue;
             }
             let handler = point.handler.clone().map_or(Handler::First, Handler::Named);
@@ -288,8 +298,7 @@ fn resolve(loaded: &Loaded, text: &str) -> Result<(Point, Vec<Resolved>), Failur
     };
     match point {
         Point::Line { .. } => return Err(later("source lines")),
-        Point::Import { .. } => return Err(later("import points")),
-        Point::Place(_) | Point::Return(_) | Point::Usdt { .. } => {}
+        Point::Place(_) | Point::Return(_) | Point::Usdt { .. } | Point::Import { .. } => {}
     }
     let places = loaded.resolver.resolve(&function).map_err(|error| {
         let mut failure = Failure::new(FailureKind::NothingPatched, error.to_string());
@@ -376,6 +385,7 @@ fn plan_place(
         function: None,
         role: None,
         marker: Marker::at(loaded, place),
+        import: Import::at(place),
         offset: place.offset.wrapping_add(plan.site.wrapping_sub(place.vaddr)),
         symbol,
         address: format!("{:#x}", plan.site.wrapping_add(bias)),

@@ -20,6 +20,7 @@ pub(crate) fn attached() -> Attached {
         function: None,
         role: None,
         marker: None,
+        import: None,
         symbol: symbol.map(s),
         offset,
         address: s("0x55d0c0ffee10"),

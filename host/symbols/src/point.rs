@@ -36,7 +36,7 @@ pub enum Point {
     },
     /// Calls that modules make through their import tables.
     Import {
-        /// The module that provides the function, if it was named.
+        /// The module that makes the calls, or provides the function, if one was named.
         module: Option<String>,
         /// The function.
         function: String,

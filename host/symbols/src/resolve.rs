@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::demangle::{demangle, forms, is_mangled};
 use crate::elf::Elf;
 use crate::glob::Glob;
+use crate::imports::Import;
 use crate::markers::Marker;
 use crate::matching::{Fit, GlobQuery, Query, is_split_part};
 use crate::nearest::Nearest;
@@ -75,6 +76,8 @@ pub enum Origin {
     Code,
     /// A marker.
     Marker(Arc<Marker>),
+    /// A place where code goes through the import table, or reads it.
+    Import(Arc<Import>),
 }
 
 impl Resolved {
@@ -124,7 +127,7 @@ impl Resolver {
             Point::Return(_) => Err(ResolveError::NotYet { kind: "return:" }),
             Point::Line { .. } => Err(ResolveError::NotYet { kind: "FILE:LINE" }),
             Point::Usdt { provider, marker } => self.resolve_markers(provider.as_deref(), marker),
-            Point::Import { .. } => Err(ResolveError::NotYet { kind: "import:" }),
+            Point::Import { module, function } => self.resolve_imports(module.as_deref(), function),
         }
     }
 
@@ -149,7 +152,7 @@ impl Resolver {
     }
 
     /// The modules that a name or pattern means, and whether it may mean several.
-    fn called(&self, pattern: &str) -> Result<(Vec<usize>, bool), ResolveError> {
+    pub(crate) fn called(&self, pattern: &str) -> Result<(Vec<usize>, bool), ResolveError> {
         let glob = Glob::new(pattern);
         let found: Vec<usize> = self
             .modules

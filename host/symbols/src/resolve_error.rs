@@ -30,6 +30,18 @@ pub enum ResolveError {
         /// Markers that may have been meant, the nearest first.
         nearest: Vec<String>,
     },
+    /// No module calls a function of that name through its import table.
+    #[error("{} {name}{}", if *.imported { "no code goes through the import table to" } else { "nobody imports" }, place(.module.as_deref()))]
+    NoImport {
+        /// The name.
+        name: String,
+        /// The module that was asked for.
+        module: Option<String>,
+        /// It is imported all the same: by data, or by code that is not understood.
+        imported: bool,
+        /// Imports that may have been meant, the nearest first.
+        nearest: Vec<String>,
+    },
     /// No loaded module has that name.
     #[error("no module named {module} is loaded")]
     NoModule {
@@ -97,6 +109,15 @@ impl ResolveError {
             }
             Self::NoMarker { nearest, .. } => {
                 Some(format!("the nearest markers are: usdt:{}", nearest.join(", usdt:")))
+            }
+            Self::NoImport { imported: true, name, .. } => {
+                Some(format!("probe the function itself: trocar points -p PID '{name}'"))
+            }
+            Self::NoImport { nearest, .. } if nearest.is_empty() => {
+                Some("list what a module imports with: trocar points -p PID 'import:MODULE:*'".into())
+            }
+            Self::NoImport { nearest, .. } => {
+                Some(format!("the nearest imports are: {}", nearest.join(", ")))
             }
             Self::NoModule { nearest, .. } => {
                 Some(format!("loaded are, among others: {}", nearest.join(", ")))

@@ -29,7 +29,8 @@ Expressions:
 /// Counts hits: how often functions are called, or instructions reached.
 ///
 /// A point is a function's name, MODULE:NAME, a pattern with `*`, NAME+0xOFFSET, MODULE:0xADDRESS as objdump prints it,
-/// usdt:PROVIDER:NAME for a USDT marker, or an address in the process. Every call is counted, in every thread, at a cost of some tens of nanoseconds; calls
+/// usdt:PROVIDER:NAME for a USDT marker, import:MODULE:NAME for
+/// calls that a module makes through its import table, or an address in the process. Every call is counted, in every thread, at a cost of some tens of nanoseconds; calls
 /// that could not be counted are shown by reason. Ctrl-C prints the sums, takes everything out of the process again
 /// and proves it with a receipt.
 #[derive(Args, Debug)]

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use trocar_session::reply::Marker;
+use trocar_session::reply::{Import, Marker};
 use trocar_session::{Loaded, RequestedPoint, plan_points};
 use trocar_sinks::{Align, Grid, Line, Tone};
-use trocar_symbols::Point;
+use trocar_symbols::{Point, Way};
 use trocar_target::{Failure, FailureKind};
 
 use super::arming::with_pid;
@@ -32,6 +32,10 @@ Examples:
 ///
 /// usdt:PROVIDER:NAME is a marker that the program's author left for tracers, with the arguments that its note tells:
 /// size (negative: signed) and operand of each. Both parts may be patterns; usdt:NAME is that name of any provider.
+///
+/// import:MODULE:NAME are the calls of NAME that MODULE makes through its import table; if MODULE provides NAME and does not
+/// import it, those that all other modules make to it. import:NAME are those of all modules. A call by an address that
+/// the module has taken before cannot be seen; --plan says where it is taken.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("target").required(true).args(["pids"])))]
 pub(crate) struct Points {
@@ -56,6 +60,8 @@ struct SiteRow<'a> {
     address: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     marker: Option<Marker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import: Option<Import>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rung: Option<&'a str>,
 }
@@ -93,6 +99,13 @@ pub(crate) fn place(symbol: Option<&str>, offset: u64) -> String {
     }
 }
 
+/// A place with the function that is called from there.
+fn through(place: String, import: Option<&Import>) -> String {
+    import
+        .filter(|i| i.way != Way::Stub.name())
+        .map_or_else(|| place.clone(), |i| format!("{place} ({} of {})", i.way, i.name))
+}
+
 impl Points {
     /// Runs it.
     pub(crate) fn run(self, out: &mut Out) -> Outcome {
@@ -128,11 +141,13 @@ impl Points {
                 let symbol = place_found.symbol.as_deref();
                 let offset = place_found.offset;
                 let marker = Marker::at(loaded, &place_found);
-                rows.push((vec![cell(&address), cell(module), cell(&place(symbol, offset))], marker.clone()));
+                let import = Import::at(&place_found);
+                let named = through(place(symbol, offset), import.as_ref());
+                rows.push((vec![cell(&address), cell(module), cell(&named)], marker.clone()));
                 let (point, address) = (pattern.as_str(), address.as_str());
                 out.row(
                     "site",
-                    &SiteRow { pid, point, module, symbol, offset, address, marker, rung: None },
+                    &SiteRow { pid, point, module, symbol, offset, address, marker, import, rung: None },
                 )?;
             }
         }
@@ -174,12 +189,12 @@ impl Points {
             let (module, symbol, offset) = (site.module.as_str(), site.symbol.as_deref(), site.offset);
             let (point, address, rung) =
                 (site.point.as_str(), site.address.as_str(), Some(site.rung.as_str()));
-            let marker = site.marker.clone();
-            let mut named = place(symbol, offset);
+            let (marker, import) = (site.marker.clone(), site.import.clone());
+            let mut named = through(place(symbol, offset), import.as_ref());
             if let Some(m) = &marker {
                 named = format!("{named} ({}:{})", m.provider, m.name);
             }
-            out.row("site", &SiteRow { pid, point, module, symbol, offset, address, marker, rung })?;
+            out.row("site", &SiteRow { pid, point, module, symbol, offset, address, marker, import, rung })?;
             grid.row(vec![
                 cell(address),
                 cell(module),

@@ -4,6 +4,7 @@
 //! - cpp:      overloads, templates, landing pads
 //! - go:       names and functions of a stripped program, plain and position independent
 //! - own:      this test binary against what it knows of itself
+//! - imports:  stubs, calls, addresses taken
 //! - markers:  USDT notes
 //! - points:   the golden table of what users write
 //! - resolve:  every answer and every error of the resolver
@@ -19,6 +20,7 @@ mod c;
 mod cpp;
 mod go;
 mod hostile;
+mod imports;
 mod markers;
 mod own;
 mod points;

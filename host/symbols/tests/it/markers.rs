@@ -33,7 +33,7 @@ fn resolve(point: &str) -> Result<Vec<Resolved>, ResolveError> {
 fn names(point: &str) -> Vec<String> {
     let name = |r: Resolved| match &r.origin {
         Origin::Marker(m) => format!("{}:{} in {}", m.provider, m.name, r.symbol.unwrap_or_default()),
-        Origin::Code => "no marker".into(),
+        Origin::Code | Origin::Import(_) => "no marker".into(),
     };
     resolve(point).unwrap().into_iter().map(name).collect()
 }

@@ -13,6 +13,7 @@
 //! limits      records, share of a core, sampling, hits, time to live, off
 //! quarantine  probes that loop, trap, recurse, grow
 //! evidence    what a quarantine says of the hit that brought it, and the same hit again outside the process
+//! imports     calls through import tables
 //! usdt        markers, their semaphores, those of real programs
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
@@ -27,6 +28,7 @@ mod ends;
 mod evidence;
 mod guests;
 mod hardened;
+mod imports;
 mod kept;
 mod languages;
 mod limits;
