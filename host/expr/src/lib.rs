@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! 42  0x2a  'c'  "text"             numbers and characters; text only to compare with str() and buf()
-//! $arg0 … $arg8  $ret  $reg.rdi     arguments, result, registers (rax … r15, rip)
+//! $arg0 … $arg11  $ret  $reg.rdi    arguments, result, registers (rax … r15, rip)
 //! $tid  $cpu                        thread, processor
 //! *(u32*)(p + 16)                   typed read: u8 i8 u16 i16 u32 i32 u64 i64
 //! str(p)  str(p, n)                 NUL-terminated text at p, at most 64 or n bytes (n up to 256)

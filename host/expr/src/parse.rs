@@ -14,8 +14,9 @@ const DEPTH_MAX: u32 = 64;
 const NODES_MAX: u32 = 512;
 /// Most texts and buffers of a tree: each has room of its own in the probe's memory.
 const TEXTS_MAX: u32 = 32;
-/// Most arguments that travel in registers in any calling convention we know (Go's).
-const ARGUMENTS: u32 = 9;
+/// Most arguments: of a USDT marker. Go passes nine in registers, C six; past those `arg` answers zero.
+const ARGUMENTS: u32 = 12;
+const _: () = assert!(ARGUMENTS as usize == trocar_abi::operand::ARGUMENTS);
 
 /// Parses an expression.
 ///
@@ -303,7 +304,10 @@ impl Parser<'_> {
             return if n < ARGUMENTS {
                 Ok(Kind::Arg(n))
             } else {
-                Err(self.error_at(span, "arguments go from $arg0 to $arg8; later ones are on the stack"))
+                Err(self.error_at(
+                    span,
+                    "arguments go from $arg0 to $arg11; those of C past $arg5 are on the stack",
+                ))
             };
         }
         if let Some(register) = name.strip_prefix("reg.") {
@@ -316,7 +320,7 @@ impl Parser<'_> {
             "ret" => Ok(Kind::Ret),
             "tid" => Ok(Kind::Tid),
             "cpu" => Ok(Kind::Cpu),
-            _ => Err(self.error_at(span, "there are $arg0 to $arg8, $ret, $reg.NAME, $tid and $cpu")),
+            _ => Err(self.error_at(span, "there are $arg0 to $arg11, $ret, $reg.NAME, $tid and $cpu")),
         }
     }
 

@@ -27,6 +27,7 @@ use crate::placed::{Placed, has_filter, skips_red_zone, target_flags};
 use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX};
 use crate::register::{Registered, register};
 use crate::request::{AttachPlan, ModulePlan, Stops};
+use crate::semaphores::{Raised, of_sites};
 use crate::stub;
 use crate::threads::{Pool, named_inside};
 use crate::tracer::transaction;
@@ -44,6 +45,7 @@ pub struct Attachment {
     blocks: Vec<Block>,
     trampolines: Vec<Trampoline>,
     gates: Vec<u64>,
+    semaphores: [Raised; 1],
     clean_pages: Vec<(u64, Vec<u8>)>,
     /// Empty unless the target is a Go program.
     skipped_cells: Vec<u64>,
@@ -112,7 +114,8 @@ impl Attachment {
             ring: plan.ring_bytes,
         };
         let skipped_cells = skipped_cells(plan, &blocks);
-        let journal = Journal::draft(&blocks, &trampolines)?;
+        let semaphores = of_sites(plan, &trampolines);
+        let journal = Journal::draft(&blocks, &trampolines, &semaphores)?;
         let mut placed = Placed::new(plan, &trampolines, &gates, journal);
         let heap = context_heap(plan.probe.functions);
         let context = context_stride(SPARE_STACK, heap, plan.probe.memory_max);
@@ -148,6 +151,8 @@ impl Attachment {
         let ranges =
             std::iter::once(loaded.base..loaded.base + region.len).chain(blocks.iter().map(Block::range));
         let ranges: Vec<Range<u64>> = ranges.collect();
+        let count = loaded.base + region.shared + std::mem::offset_of!(SharedHead, raised) as u64;
+        let semaphores = [Raised { count, semaphores }];
         let undo = |failure: Failure| {
             let everything = Detach {
                 pid,
@@ -155,6 +160,7 @@ impl Attachment {
                 trampolines: &trampolines,
                 gates: &gates,
                 ranges: &ranges,
+                semaphores: &semaphores,
                 contexts: &[],
                 clean_pages: &clean_pages,
                 filtered,
@@ -170,6 +176,7 @@ impl Attachment {
         let (mapping, view, keeper) = mapped;
         let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
         let armed = transaction(|| arm(pid, &memory, &trampolines, &mut stops)).map_err(undo)?;
+        semaphores.iter().try_for_each(|s| s.raise(&memory)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
         introduce(&plan.process, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
@@ -192,6 +199,7 @@ impl Attachment {
             blocks,
             trampolines,
             gates,
+            semaphores,
             clean_pages,
             turned_away: vec![0; skipped_cells.len()],
             skipped_cells,
@@ -340,6 +348,7 @@ impl Attachment {
             trampolines: &self.trampolines,
             gates: &self.gates,
             ranges: &ranges,
+            semaphores: &self.semaphores,
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
             filtered: self.filtered,

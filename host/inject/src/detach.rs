@@ -17,6 +17,7 @@ use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
+use crate::semaphores::Raised;
 use crate::stacks::{handler_returns, of_all_stacks};
 use crate::stop::World;
 
@@ -31,6 +32,8 @@ pub(crate) struct Detach<'a> {
     pub(crate) gates: &'a [u64],
     /// Region and blocks.
     pub(crate) ranges: &'a [Range<u64>],
+    /// Semaphores of the sessions, which are lowered.
+    pub(crate) semaphores: &'a [Raised],
     /// Addresses of the contexts; the word that says "inside" is their first.
     pub(crate) contexts: &'a [u64],
     /// Text pages that were clean file pages before they were written, and what was in them.
@@ -50,6 +53,7 @@ pub(crate) struct Gone {
 /// Detaches. Runs on a tracer thread.
 pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failure> {
     open(job.pid, job.memory, job.gates, 0)?;
+    job.semaphores.iter().for_each(|raised| raised.lower(job.memory, job.trampolines));
     let began = Instant::now();
     // A jump in slack is ours too: whoever is at it is as good as in a trampoline.
     let mut slack: Vec<u64> = job.trampolines.iter().filter_map(Trampoline::slack).collect();

@@ -5,6 +5,7 @@ use trocar_patch::Trampoline;
 use trocar_target::{Failure, FailureKind};
 
 use crate::region::{Block, Region};
+use crate::semaphores::Semaphore;
 
 /// The record, which the control block leads to.
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,6 +17,7 @@ pub(crate) struct Journal {
     pub(crate) len: u64,
     pub(crate) blocks: Vec<Block>,
     pub(crate) trampolines: Vec<Trampoline>,
+    pub(crate) semaphores: Vec<Semaphore>,
 }
 
 /// Most bytes that are read of somebody's record: tens of thousands of sites.
@@ -23,7 +25,11 @@ pub(crate) const JOURNAL_MAX: u64 = 64 << 20;
 
 impl Journal {
     /// The record's bytes, for a region that is laid out only when their number is known.
-    pub(crate) fn draft(blocks: &[Block], trampolines: &[Trampoline]) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn draft(
+        blocks: &[Block],
+        trampolines: &[Trampoline],
+        semaphores: &[Semaphore],
+    ) -> Result<Vec<u8>, Failure> {
         // Fixed numbers of the greatest length, so that the true ones fit: see `settle`.
         let most = u64::MAX;
         let journal = Self {
@@ -32,6 +38,7 @@ impl Journal {
             len: most,
             blocks: blocks.to_vec(),
             trampolines: trampolines.to_vec(),
+            semaphores: semaphores.to_vec(),
         };
         journal.bytes()
     }

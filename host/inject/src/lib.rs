@@ -24,6 +24,7 @@ mod ptrace;
 mod region;
 mod register;
 mod request;
+mod semaphores;
 mod stacks;
 mod stop;
 mod stub;

@@ -5,8 +5,8 @@
 //! word. A helper leaves its two pages and a note of what it had mapped until then. And a foothold leaves its code.
 //!
 //! The traces lie in the target's memory, so they are hostile: what they say is believed only as far as the mappings
-//! there are ours by name, and text is touched only where a jump of ours lies. The worst that a forged trace does is to
-//! make a process lose memory of its own.
+//! there are ours by name, text is touched only where a jump of ours lies, and counters are lowered only in writable data.
+//! The worst that a forged trace does is to make a process lose memory of its own, or a count in it.
 
 use std::mem::offset_of;
 use std::ops::Range;
@@ -26,6 +26,7 @@ use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::from_bytes;
 use crate::region::GATE;
 use crate::request::Stops;
+use crate::semaphores::Raised;
 use crate::stop::World;
 use crate::tracer::transaction;
 
@@ -58,6 +59,7 @@ struct Orphans {
     gates: Vec<u64>,
     ranges: Vec<Range<u64>>,
     contexts: Vec<u64>,
+    semaphores: Vec<Raised>,
 }
 
 /// Removes what killed hosts have left in a process. `None`: there is nothing.
@@ -84,6 +86,7 @@ pub fn reap(pid: i32) -> Result<Option<Reaped>, Failure> {
             trampolines: &orphans.trampolines,
             gates: &orphans.gates,
             ranges: &orphans.ranges,
+            semaphores: &orphans.semaphores,
             contexts: &orphans.contexts,
             clean_pages: &[],
             filtered,
@@ -179,6 +182,9 @@ fn session(memory: &RemoteMemory, maps: &[Mapping], shared: u64, orphans: &mut O
             orphans.ranges.push(block.address..end);
         }
     }
+    let raised =
+        Raised { count: shared + offset_of!(SharedHead, raised) as u64, semaphores: journal.semaphores };
+    orphans.semaphores.push(raised.within(maps));
     orphans.trampolines.extend(journal.trampolines);
     // Last: it holds the record.
     orphans.ranges.push(region);

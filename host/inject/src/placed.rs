@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use trocar_abi::control::{Control, MAGIC, NO_HANDLER, Probe, Site, context_heap, flags, site_flags};
+use trocar_abi::operand::{ARGUMENTS, Operand, packed};
 use trocar_abi::shared::Layout;
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::Trampoline;
@@ -11,7 +12,7 @@ use trocar_target::{Failure, Seccomp};
 use crate::journal::Journal;
 use crate::plain::{bytes_of, bytes_of_all};
 use crate::region::{Region, SPARE_STACK};
-use crate::request::{AttachPlan, Span};
+use crate::request::{AttachPlan, PlannedSite, Span};
 use crate::vectors::touches_high_vectors;
 
 /// The control block and what it points to, as one run of bytes.
@@ -23,6 +24,7 @@ pub(crate) struct Placed {
     strings: Vec<u8>,
     handlers: Vec<u8>,
     journal: Vec<u8>,
+    operands: Vec<u8>,
     site_count: u32,
 }
 
@@ -34,13 +36,17 @@ impl Placed {
         journal: Vec<u8>,
     ) -> Self {
         let planned = plan.modules.iter().flat_map(|m| &m.sites);
-        let site = |(t, p): (&Trampoline, &crate::request::PlannedSite)| Site {
+        let operands = planned.clone().filter_map(|p| p.operands.as_ref());
+        let operands: Vec<Operand> = operands.flat_map(|o| o.iter().take(ARGUMENTS)).copied().collect();
+        let mut first = 0;
+        let mut site = |(t, p): (&Trampoline, &PlannedSite)| Site {
             address: t.site_address,
             handler: p.handler.unwrap_or(NO_HANDLER),
             function: p.function,
-            reserved: 0,
+            operands: packed_operands(p, &mut first),
             flags: if skips_red_zone(p) { site_flags::RED_ZONE_SKIPPED } else { 0 }
                 | if plan.probe.floats { site_flags::FLOATS } else { 0 }
+                | if p.operands.is_some() { site_flags::MARKER } else { 0 }
                 | if plan.probe.sample > 1 { site_flags::SAMPLED } else { 0 }
                 | match p.span {
                     Span::None => 0,
@@ -48,7 +54,7 @@ impl Placed {
                     Span::Exit => site_flags::EXIT,
                 },
         };
-        let sites: Vec<Site> = trampolines.iter().zip(planned).map(site).collect();
+        let sites: Vec<Site> = trampolines.iter().zip(planned).map(&mut site).collect();
         Self {
             site_count: u32::try_from(sites.len()).unwrap_or(0),
             sites: bytes_of_all(&sites),
@@ -56,6 +62,7 @@ impl Placed {
             maps: bytes_of_all(&plan.probe.maps),
             params: plan.probe.params.iter().flat_map(|p| p.to_le_bytes()).collect(),
             strings: plan.probe.strings.clone(),
+            operands: bytes_of_all(&operands),
             journal,
             handlers: plan.probe.handlers.iter().flat_map(|h| h.bytes().chain([0])).collect(),
         }
@@ -67,8 +74,9 @@ impl Placed {
         Ok(())
     }
 
-    fn parts(&self) -> [&[u8]; 7] {
-        [&self.sites, &self.gates, &self.maps, &self.params, &self.strings, &self.handlers, &self.journal]
+    fn parts(&self) -> [&[u8]; 8] {
+        let Self { sites, gates, maps, params, strings, handlers, journal, operands, .. } = self;
+        [sites, gates, maps, params, strings, handlers, journal, operands]
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -94,7 +102,7 @@ impl Placed {
             tail.resize(usize::try_from(round_up(tail.len() as u64, 16)).unwrap_or(0), 0);
             at
         };
-        let [sites, gates, maps, params, strings, handlers, journal] = self.parts().map(&mut put);
+        let [sites, gates, maps, params, strings, handlers, journal, operands] = self.parts().map(&mut put);
         let count = |bytes: &[u8], size: usize| u32::try_from(bytes.len() / size).unwrap_or(0);
         let probe = Probe {
             module: base + region.module,
@@ -143,6 +151,8 @@ impl Placed {
             layout: *layout,
             journal,
             journal_len: self.journal.len() as u64,
+            operands,
+            operand_count: (self.operands.len() / size_of::<Operand>()) as u64,
             hit_entry: 0,
             flags_at: 0,
             failed: 0,
@@ -155,6 +165,15 @@ impl Placed {
         bytes.extend(tail);
         bytes
     }
+}
+
+/// Where a site's operands are in the table of all, of which `first` are others'.
+fn packed_operands(site: &PlannedSite, first: &mut u32) -> u32 {
+    let count = site.operands.as_ref().map_or(0, |o| o.len().min(ARGUMENTS));
+    let count = u32::try_from(count).unwrap_or(0);
+    let at = packed(*first, count);
+    *first += count;
+    at
 }
 
 /// A number that nobody can guess who does not see the target's memory: that of a hash table's keys.
@@ -184,7 +203,7 @@ pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
 }
 
 /// Go keeps nothing below the stack pointer, and at the entry of a function nothing is there yet.
-pub(crate) fn skips_red_zone(site: &crate::request::PlannedSite) -> bool {
+pub(crate) fn skips_red_zone(site: &PlannedSite) -> bool {
     site.plan.go.is_none() && !site.plan.red_zone_dead
 }
 

@@ -4,6 +4,7 @@
 use trocar_abi::control::{Control, Probe, Site};
 use trocar_abi::hit::{ContextHead, ThreadSlot};
 use trocar_abi::map::MapSpec;
+use trocar_abi::operand::Operand;
 
 /// A struct of `trocar-abi` without holes, for which every bit pattern is a value.
 ///
@@ -17,6 +18,8 @@ unsafe impl Plain for Control {}
 unsafe impl Plain for Probe {}
 // SAFETY: as above.
 unsafe impl Plain for Site {}
+// SAFETY: as above.
+unsafe impl Plain for Operand {}
 // SAFETY: as above.
 unsafe impl Plain for MapSpec {}
 // SAFETY: as above.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use trocar_abi::map::MapSpec;
+use trocar_abi::operand::Operand;
 use trocar_patch::SitePlan;
 use trocar_target::Process;
 
@@ -49,6 +50,10 @@ pub struct PlannedSite {
     pub function: u32,
     /// Whether a call begins or ends here, or neither.
     pub span: Span,
+    /// Address of the semaphore of the marker that is here: it is raised while the site is patched.
+    pub semaphore: Option<u64>,
+    /// Where the arguments of the marker are that is here; `None`: it is no marker.
+    pub operands: Option<Vec<Operand>>,
 }
 
 /// What a site is to the calls of its function.

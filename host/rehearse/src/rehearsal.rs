@@ -8,7 +8,7 @@ use trocar_abi::map::MapSpec;
 use trocar_collect::{Collector, Decoded, NamedRow, decode, named_rows};
 use trocar_compile::{CodeMap, CompileError, Compiled, Spot, precompile};
 use trocar_package::{Manifest, ParamValue};
-use trocar_sandbox::{Env, Hit, Instance, Loaded, Outcome, Rate, START_FUEL};
+use trocar_sandbox::{Arguments, Env, Hit, Instance, Loaded, Outcome, Rate, START_FUEL};
 use wasmtime::{Config, Engine, Linker, Module};
 
 use crate::code;
@@ -139,7 +139,7 @@ impl Rehearsal {
             ring: shared.ring,
             params: Box::leak(params.into_boxed_slice()),
             strings: Box::leak(strings.into_boxed_slice()),
-            go_arguments: false,
+            arguments: Arguments::SystemV,
             rate: Rate::unlimited(),
             seed: SEED,
         };

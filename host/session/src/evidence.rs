@@ -126,7 +126,12 @@ impl Reader {
             point: site.map_or_else(String::new, |s| s.point.clone()),
             tid: hit.tid,
             handler: handler.cloned().unwrap_or_default(),
-            args: arguments(&hit.registers, self.go),
+            // A marker's are not in these registers.
+            args: if site.is_some_and(|s| s.marker.is_some()) {
+                Vec::new()
+            } else {
+                arguments(&hit.registers, self.go)
+            },
             replay: None,
             go: self.go,
             hit: Some(hit),

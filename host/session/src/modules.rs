@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use trocar_abi::operand::Operand;
 use trocar_patch::{Analysis, FunctionRange, Image, Segment};
-use trocar_symbols::{Elf, LoadedModule, MappedRange, Resolver};
+use trocar_symbols::{Elf, LoadedModule, MappedRange, Origin, Resolved, Resolver};
 use trocar_target::{Failure, Mapping, Module, Process, aliases, maps, modules};
 
 /// A process and its modules.
@@ -71,9 +72,21 @@ impl Loaded {
             let mut image = planner_image(&elf);
             image.never.extend(self.never.get(index).into_iter().flatten());
             image.never.sort_unstable();
+            // Nobody calls them functions, and `import:` points name them.
+            image
+                .functions
+                .extend(elf.stubs().into_iter().map(|r| FunctionRange { start: r.start, end: r.end }));
+            image.functions.sort_by_key(|f| f.start);
             self.analyses.insert(index, Analysis::new(image));
         }
         self.analyses.get(&index)
+    }
+
+    /// Where the arguments of the marker are that a point has named there; `None` if it named none.
+    #[must_use]
+    pub fn operands(&self, place: &Resolved) -> Option<Vec<Operand>> {
+        let Origin::Marker(marker) = &place.origin else { return None };
+        self.module(place.module).map(|module| module.elf.operands(marker, module.bias))
     }
 
     /// The program is made by the Go toolchain.

@@ -1,7 +1,9 @@
 //! A request, verified, compiled, resolved and planned. Nothing in the target has been touched yet: this is what
 //! `--dry-run` shows.
 
+use trocar_abi::import::SYSTEM_CALL;
 use trocar_abi::map::MapSpec;
+use trocar_abi::operand::{Operand, form};
 use trocar_compile::{CompileError, Facts, Verified, VerifyOptions, lower, precompile, verify_with};
 use trocar_inject::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Span, StubPlan, Ticks};
 use trocar_package::ParamValue;
@@ -41,7 +43,7 @@ impl Prepared {
     fn make(request: &Request) -> Result<Self, Failure> {
         let ticks = Ticks::start();
         let options = VerifyOptions { name: Some(&request.name), memory_bytes: request.memory };
-        let verified =
+        let mut verified =
             verify_with(&request.wasm, &options).map_err(|e| bad_probe(&e.message, e.hint.clone()))?;
         let sets: Vec<(&str, &str)> = request.sets.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let params = verified
@@ -54,7 +56,8 @@ impl Prepared {
         let planned = plan_points(&mut loaded, &points, spans)?;
         check_refusals(request, &planned)?;
         let compiled = precompile(&request.wasm).map_err(|e| not_compiled(&e))?;
-        let limits = limits(request, &verified);
+        let mut limits = limits(request, &verified);
+        arguments_in_memory(request, &planned, &mut verified, &mut limits);
         Ok(Self {
             verified,
             limits,
@@ -128,6 +131,8 @@ impl Prepared {
                     handler,
                     function: place.site.function.unwrap_or(0),
                     span: place.span,
+                    semaphore: place.semaphore,
+                    operands: place.operands.clone(),
                 });
             }
         }
@@ -169,7 +174,11 @@ impl Prepared {
     fn stub(&self, modules: &[ModulePlan], maps: &[MapSpec]) -> Option<StubPlan> {
         let sites = || modules.iter().flat_map(|m| &m.sites);
         let handler = sites().next()?.handler?;
-        let plain = |s: &PlannedSite| s.handler == Some(handler) && s.span == Span::None;
+        // A marker's arguments are not where a call's are.
+        let asks = self.verified.imports.iter().any(|i| i.name == "arg");
+        let plain = |s: &PlannedSite| {
+            s.handler == Some(handler) && s.span == Span::None && !(asks && s.operands.is_some())
+        };
         if !self.native || self.limits.sample > 1 || !sites().all(plain) {
             return None;
         }
@@ -282,6 +291,25 @@ fn limits(request: &Request, verified: &Verified) -> Limits {
         records_per_second: request.rate,
         max_core_percent: request.max_core.map(|share| share * 100.0),
         sample: request.sample.max(1),
+    }
+}
+
+/// Where a marker has arguments in memory, `arg` reads it: a hit gets the fuel to read each once, and what it costs is not
+/// what the module alone says.
+fn arguments_in_memory(
+    request: &Request,
+    planned: &PlannedSites,
+    verified: &mut Verified,
+    limits: &mut Limits,
+) {
+    let in_memory = |operands: &Vec<Operand>| operands.iter().filter(|o| o.form == form::MEMORY).count();
+    let most = planned.sites.iter().filter_map(|s| s.operands.as_ref()).map(in_memory).max().unwrap_or(0);
+    if most == 0 || !verified.imports.iter().any(|i| i.name == "arg") {
+        return;
+    }
+    (verified.worst_fuel, verified.system_calls_per_hit) = (None, None);
+    if request.fuel.is_none() {
+        limits.fuel = limits.fuel.saturating_add(most as u64 * SYSTEM_CALL);
     }
 }
 

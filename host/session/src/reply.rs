@@ -1,6 +1,10 @@
 //! What a session says: one type per JSON object of the command line's contract, shared by every front end.
 
 use serde::Serialize;
+use trocar_abi::operand::form;
+use trocar_symbols::{Origin, Resolved};
+
+use crate::modules::Loaded;
 
 pub use crate::evidence::{Evidence, Frame, Replay, arguments, frames};
 
@@ -114,6 +118,12 @@ pub struct Site {
     /// entry, return or tail_jump, for `return:` points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<&'static str>,
+    /// The marker that is there, for `usdt:` points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marker: Option<Marker>,
+    /// The import whose calls pass here, for `import:` points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<Import>,
     /// Symbol, demangled, if one covers the address.
     pub symbol: Option<String>,
     /// Offset from that symbol.
@@ -122,6 +132,57 @@ pub struct Site {
     pub address: String,
     /// How it is patched: the rung's name.
     pub rung: String,
+}
+
+/// A USDT marker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Marker {
+    /// Its provider.
+    pub provider: String,
+    /// Its name.
+    pub name: String,
+    /// Its arguments, as its note writes them: size and operand of each.
+    pub arguments: String,
+    /// Those of its arguments whose place is not known (floats, thread-local data, names that the file has lost): zero.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<usize>,
+    /// Address of its semaphore in the process, hexadecimal; none: it has none.
+    pub semaphore: Option<String>,
+}
+
+impl Marker {
+    /// The marker that a point has named there, if it named one.
+    #[must_use]
+    pub fn at(loaded: &Loaded, place: &Resolved) -> Option<Self> {
+        let Origin::Marker(marker) = &place.origin else { return None };
+        let operands = loaded.operands(place).unwrap_or_default();
+        let unknown = operands.iter().enumerate().filter(|(_, o)| o.form == form::NONE).map(|(n, _)| n);
+        Some(Self {
+            provider: marker.provider.clone(),
+            name: marker.name.clone(),
+            arguments: marker.arguments.clone(),
+            unknown: unknown.collect(),
+            semaphore: place.semaphore().map(|at| format!("{at:#x}")),
+        })
+    }
+}
+
+/// A place where calls of an imported function pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Import {
+    /// The function.
+    pub name: String,
+    /// stub, call, jump, or address where it is only taken.
+    pub way: &'static str,
+}
+
+impl Import {
+    /// The import that a point has named there, if it named one.
+    #[must_use]
+    pub fn at(place: &Resolved) -> Option<Self> {
+        let Origin::Import(import) = &place.origin else { return None };
+        Some(Self { name: import.name.clone(), way: import.way.name() })
+    }
 }
 
 /// A site that is not patched.

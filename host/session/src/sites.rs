@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trocar_abi::control::FUNCTIONS_MAX;
+use trocar_abi::operand::Operand;
 use trocar_inject::{RemoteAddress, RemoteMemory, Span};
 use trocar_patch::{
     Analysis, Claims, Exit, ExitKind, Overwrite, SitePlan, foreign_patch, jump_target, reaches_in, recognise,
 };
-use trocar_symbols::{Point, Resolved};
+use trocar_symbols::{Origin, Point, Resolved, Way};
 use trocar_target::{Failure, FailureKind};
 
 use crate::modules::Loaded;
-use crate::reply::{Refused, Site};
+use crate::reply::{Import, Marker, Refused, Site};
 use crate::request::RequestedPoint;
 
 /// The sites of a request.
@@ -38,6 +39,10 @@ pub struct PlannedPlace {
     pub handler: Handler,
     /// What it is to the calls of its function.
     pub span: Span,
+    /// Address in the process of the semaphore of the marker that is here.
+    pub semaphore: Option<u64>,
+    /// Where the marker's arguments are; `None`: no marker is here.
+    pub operands: Option<Vec<Operand>>,
 }
 
 /// What runs at a site.
@@ -100,6 +105,16 @@ pub fn plan_points(
                 planned.refusals.push(refused(&point.text, &address, "indirect_function", detail));
                 continue;
             }
+            if let Origin::Import(import) = &place.origin
+                && import.way == Way::Address
+            {
+                let detail = format!(
+                    "the address of {} is taken here: calls by it do not go through the import table",
+                    import.name
+                );
+                planned.refusals.push(refused(&point.text, &address, "address_taken", &detail));
+                continue;
+            }
             let handler = point.handler.clone().map_or(Handler::First, Handler::Named);
             if matches!(parsed, Point::Return(_)) {
                 want_exits(loaded, point, &place, handler, spans, &mut wanted, &mut planned)?;
@@ -114,6 +129,10 @@ pub fn plan_points(
                     match wanted.get_mut(&key) {
                         // Known as the entry of a function whose calls are timed: this point's handler runs there too.
                         Some(entry) if entry.handler == Handler::Nothing => entry.handler = new.handler,
+                        // Two names of one place: it is a marker if either says so.
+                        Some(known) if known.place.origin == Origin::Code => {
+                            known.place.origin = new.place.origin
+                        }
                         Some(_) => {}
                         None => drop(wanted.insert(key, new)),
                     }
@@ -215,8 +234,10 @@ fn plan_all(
                 claims.claim(&plan);
                 site.function = wanted.function;
                 site.role = role(&wanted);
-                let Wanted { handler, span, .. } = wanted;
-                planned.sites.push(PlannedPlace { site, module, plan, handler, span });
+                let Wanted { handler, span, place, .. } = wanted;
+                let semaphore = place.semaphore();
+                let operands = loaded.operands(&place);
+                planned.sites.push(PlannedPlace { site, module, plan, handler, span, semaphore, operands });
             }
             Err(refused) => {
                 if wanted.span == Span::Entry {
@@ -277,9 +298,7 @@ fn resolve(loaded: &Loaded, text: &str) -> Result<(Point, Vec<Resolved>), Failur
     };
     match point {
         Point::Line { .. } => return Err(later("source lines")),
-        Point::Usdt { .. } => return Err(later("USDT markers")),
-        Point::Import { .. } => return Err(later("import points")),
-        Point::Place(_) | Point::Return(_) => {}
+        Point::Place(_) | Point::Return(_) | Point::Usdt { .. } | Point::Import { .. } => {}
     }
     let places = loaded.resolver.resolve(&function).map_err(|error| {
         let mut failure = Failure::new(FailureKind::NothingPatched, error.to_string());
@@ -365,6 +384,8 @@ fn plan_place(
         module: name,
         function: None,
         role: None,
+        marker: Marker::at(loaded, place),
+        import: Import::at(place),
         offset: place.offset.wrapping_add(plan.site.wrapping_sub(place.vaddr)),
         symbol,
         address: format!("{:#x}", plan.site.wrapping_add(bias)),

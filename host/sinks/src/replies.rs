@@ -19,6 +19,8 @@ pub(crate) fn attached() -> Attached {
         module: s("redis-server"),
         function: None,
         role: None,
+        marker: None,
+        import: None,
         symbol: symbol.map(s),
         offset,
         address: s("0x55d0c0ffee10"),

@@ -124,6 +124,7 @@ impl Elf {
     }
 }
 
-fn is_linkage(section: &[u8]) -> bool {
+/// Whether a section of that name holds stubs of a procedure linkage table.
+pub(crate) fn is_linkage(section: &[u8]) -> bool {
     section.starts_with(b".plt") || section == b".iplt"
 }

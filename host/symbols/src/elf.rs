@@ -343,6 +343,15 @@ impl Elf {
         symbols::without_version(c_string(strings, u64::from(symbol.name)).unwrap_or_default())
     }
 
+    /// Name and type of a dynamic symbol by its index.
+    pub(crate) fn dynamic_name(&self, index: u32) -> Option<(&[u8], u8)> {
+        let at = u64::from(index) * SYMBOL as u64;
+        let entry = slice(self.bytes.get(self.dynsym.clone())?, at, SYMBOL as u64)?;
+        let strings = self.bytes.get(self.strings.get(1)?.clone())?;
+        let name = c_string(strings, u64::from(u32_at(entry, 0)?))?;
+        Some((symbols::without_version(name), u8_at(entry, 4)? & 0xf))
+    }
+
     /// What to add to an address of the file to get the one in the process; `None` when the mappings do not belong
     /// to this file. All mappings of one loading of the file are to be given.
     #[must_use]

@@ -27,16 +27,16 @@ pub enum Point {
         /// The line, from one.
         line: u32,
     },
-    /// A USDT marker.
+    /// USDT markers.
     Usdt {
-        /// Its provider.
-        provider: String,
-        /// Its name.
+        /// Their provider or a pattern of it, if it was named.
+        provider: Option<String>,
+        /// Their name or a pattern.
         marker: String,
     },
     /// Calls that modules make through their import tables.
     Import {
-        /// The module that provides the function, if it was named.
+        /// The module that makes the calls, or provides the function, if one was named.
         module: Option<String>,
         /// The function.
         function: String,
@@ -114,7 +114,7 @@ impl PointError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::Empty | Self::Missing { .. } => {
-                "for example: processCommand, redis-server:processCommand, libc.so.6:mall*, processCommand+0x1c"
+                "for example: processCommand, redis-server:processCommand, libc.so.6:mall*, processCommand+0x1c, usdt:PROVIDER:NAME"
             }
             Self::Line { .. } => "lines count from one, as in server.c:1207",
             Self::Number { .. } => {
@@ -147,11 +147,11 @@ impl Point {
             return Ok(Self::Return(place));
         }
         if let Some(rest) = text.strip_prefix("usdt:") {
-            let (provider, marker) = split_module(rest).ok_or_else(|| missing("PROVIDER:NAME"))?;
-            if provider.is_empty() || marker.is_empty() {
+            let (provider, marker) = split_module(rest).map_or((None, rest), |(p, m)| (Some(p), m));
+            if marker.is_empty() || provider.is_some_and(str::is_empty) {
                 return Err(missing("PROVIDER:NAME"));
             }
-            return Ok(Self::Usdt { provider: provider.into(), marker: marker.into() });
+            return Ok(Self::Usdt { provider: provider.map(Into::into), marker: marker.into() });
         }
         if let Some(rest) = text.strip_prefix("import:") {
             let (module, function) = split_module(rest).map_or((None, rest), |(m, f)| (Some(m), f));
@@ -186,7 +186,8 @@ impl fmt::Display for Point {
             Self::Place(place) => f.write_str(&place.text),
             Self::Return(place) => write!(f, "return:{}", place.text),
             Self::Line { file, line } => write!(f, "{file}:{line}"),
-            Self::Usdt { provider, marker } => write!(f, "usdt:{provider}:{marker}"),
+            Self::Usdt { provider: Some(provider), marker } => write!(f, "usdt:{provider}:{marker}"),
+            Self::Usdt { provider: None, marker } => write!(f, "usdt:{marker}"),
             Self::Import { module: Some(module), function } => write!(f, "import:{module}:{function}"),
             Self::Import { module: None, function } => write!(f, "import:{function}"),
         }

@@ -59,7 +59,7 @@ impl Elf {
     }
 
     /// Tables of a kind: those that the loader uses; in a program without a loader, those that sections name.
-    fn tables(&self, kind: u32, dynamic: &[(u64, u64)]) -> Vec<Range<u64>> {
+    pub(crate) fn tables(&self, kind: u32, dynamic: &[(u64, u64)]) -> Vec<Range<u64>> {
         let mut tables: Vec<Range<u64>> = dynamic
             .iter()
             .filter(|(at, size)| *at != 0 && *size != 0)

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use crate::demangle::{demangle, forms, is_mangled};
 use crate::elf::Elf;
 use crate::glob::Glob;
+use crate::imports::Import;
+use crate::markers::Marker;
 use crate::matching::{Fit, GlobQuery, Query, is_split_part};
 use crate::nearest::Nearest;
 use crate::point::{Place, Point, Spot};
 use crate::resolve_error::ResolveError;
 use crate::symbols::{Symbol, SymbolKind};
 
-const VDSO: &str = "[vdso]";
+pub(crate) const VDSO: &str = "[vdso]";
 /// Most mangled names that are demangled for a suggestion.
 const SUGGESTED_FROM: usize = 20_000;
 /// Most modules that are named in an error.
@@ -62,6 +64,29 @@ pub struct Resolved {
     pub address: u64,
     /// The function is a resolver that returns the function which calls really go to (`STT_GNU_IFUNC`).
     pub indirect: bool,
+    /// What the point named there.
+    pub origin: Origin,
+}
+
+/// What a point names at a place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// A function or an instruction.
+    #[default]
+    Code,
+    /// A marker.
+    Marker(Arc<Marker>),
+    /// A place where code goes through the import table, or reads it.
+    Import(Arc<Import>),
+}
+
+impl Resolved {
+    /// Address in the process of the semaphore of the marker that is here, if it has one.
+    #[must_use]
+    pub fn semaphore(&self) -> Option<u64> {
+        let Origin::Marker(marker) = &self.origin else { return None };
+        marker.semaphore.map(|at| at.wrapping_add(self.address.wrapping_sub(self.vaddr)))
+    }
 }
 
 /// Modules of a process, to look for points in.
@@ -101,8 +126,8 @@ impl Resolver {
             Point::Place(place) => self.resolve_place(place),
             Point::Return(_) => Err(ResolveError::NotYet { kind: "return:" }),
             Point::Line { .. } => Err(ResolveError::NotYet { kind: "FILE:LINE" }),
-            Point::Usdt { .. } => Err(ResolveError::NotYet { kind: "usdt:" }),
-            Point::Import { .. } => Err(ResolveError::NotYet { kind: "import:" }),
+            Point::Usdt { provider, marker } => self.resolve_markers(provider.as_deref(), marker),
+            Point::Import { module, function } => self.resolve_imports(module.as_deref(), function),
         }
     }
 
@@ -127,7 +152,7 @@ impl Resolver {
     }
 
     /// The modules that a name or pattern means, and whether it may mean several.
-    fn called(&self, pattern: &str) -> Result<(Vec<usize>, bool), ResolveError> {
+    pub(crate) fn called(&self, pattern: &str) -> Result<(Vec<usize>, bool), ResolveError> {
         let glob = Glob::new(pattern);
         let found: Vec<usize> = self
             .modules
@@ -294,6 +319,7 @@ impl Resolver {
             vaddr,
             address: vaddr.wrapping_add(module.map_or(0, |m| m.bias)),
             indirect: found.kind == SymbolKind::Indirect,
+            origin: Origin::Code,
         })
     }
 
@@ -345,6 +371,7 @@ impl Resolver {
             vaddr,
             address: vaddr.wrapping_add(m.bias),
             indirect: false,
+            origin: Origin::Code,
         })
     }
 

@@ -20,6 +20,28 @@ pub enum ResolveError {
         /// Modules searched that have only exported names left.
         stripped: Vec<String>,
     },
+    /// No marker has that name.
+    #[error("no marker is named {name}{}", if *.any { "" } else { ": no module of the process has USDT markers" })]
+    NoMarker {
+        /// PROVIDER:NAME, or the name.
+        name: String,
+        /// Whether there are markers at all.
+        any: bool,
+        /// Markers that may have been meant, the nearest first.
+        nearest: Vec<String>,
+    },
+    /// No module calls a function of that name through its import table.
+    #[error("{} {name}{}", if *.imported { "no code goes through the import table to" } else { "nobody imports" }, place(.module.as_deref()))]
+    NoImport {
+        /// The name.
+        name: String,
+        /// The module that was asked for.
+        module: Option<String>,
+        /// It is imported all the same: by data, or by code that is not understood.
+        imported: bool,
+        /// Imports that may have been meant, the nearest first.
+        nearest: Vec<String>,
+    },
     /// No loaded module has that name.
     #[error("no module named {module} is loaded")]
     NoModule {
@@ -79,6 +101,24 @@ impl ResolveError {
                 Some("look for names with: trocar points -p PID 'PATTERN*'".into())
             }
             Self::Unknown { nearest, .. } => Some(format!("the nearest names are: {}", nearest.join(", "))),
+            Self::NoMarker { any: false, .. } => {
+                Some("name a function: trocar points -p PID '*NAME*'".into())
+            }
+            Self::NoMarker { nearest, .. } if nearest.is_empty() => {
+                Some("list the markers with: trocar points -p PID 'usdt:*'".into())
+            }
+            Self::NoMarker { nearest, .. } => {
+                Some(format!("the nearest markers are: usdt:{}", nearest.join(", usdt:")))
+            }
+            Self::NoImport { imported: true, name, .. } => {
+                Some(format!("probe the function itself: trocar points -p PID '{name}'"))
+            }
+            Self::NoImport { nearest, .. } if nearest.is_empty() => {
+                Some("list what a module imports with: trocar points -p PID 'import:MODULE:*'".into())
+            }
+            Self::NoImport { nearest, .. } => {
+                Some(format!("the nearest imports are: {}", nearest.join(", ")))
+            }
             Self::NoModule { nearest, .. } => {
                 Some(format!("loaded are, among others: {}", nearest.join(", ")))
             }

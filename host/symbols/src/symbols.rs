@@ -47,6 +47,13 @@ impl Symbol {
     }
 }
 
+impl Symbol {
+    /// Whether it is one of the dynamic symbols, by which other modules find it.
+    pub(crate) const fn is_exported(&self) -> bool {
+        self.table == 1
+    }
+}
+
 /// Reads the symbols of a table that `keep` accepts by address.
 pub(crate) fn read(table: &[u8], number: u8, keep: impl Fn(u64) -> bool, into: &mut Vec<Symbol>) {
     for entry in table.chunks_exact(SYMBOL) {

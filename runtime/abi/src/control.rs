@@ -95,6 +95,10 @@ pub struct Control {
     pub journal: u64,
     /// Length of that record in bytes.
     pub journal_len: u64,
+    /// Address of `[Operand; operand_count]` ([`crate::operand::Operand`]): the arguments of all markers.
+    pub operands: u64,
+    /// Number of operands.
+    pub operand_count: u64,
     /// Answers: address that trampolines call.
     pub hit_entry: u64,
     /// Answers: address of the word with the agent's own copy of `flags`, which the host corrects before it opens a gate.
@@ -163,8 +167,8 @@ pub struct Site {
     pub flags: u32,
     /// Index of the function that the site is an entry or an exit of.
     pub function: u32,
-    /// Keeps the layout free of holes.
-    pub reserved: u32,
+    /// Where a marker's operands are in the table of all ([`crate::operand::packed`]).
+    pub operands: u32,
 }
 
 /// The handler of a site without one.
@@ -205,8 +209,10 @@ pub mod site_flags {
     pub const EXIT: u32 = 1 << 3;
     /// Of the hits here only one in [`super::Probe::sample`] runs.
     pub const SAMPLED: u32 = 1 << 4;
+    /// A USDT marker: its arguments are its operands.
+    pub const MARKER: u32 = 1 << 5;
 }
 
 const _: () = assert!(size_of::<Site>() == 24);
 const _: () = assert!(size_of::<Probe>() == 120);
-const _: () = assert!(size_of::<Control>() == 72 + 120 + 40 + 16 + 24 + 40 + 16 + MESSAGE_BYTES);
+const _: () = assert!(size_of::<Control>() == 72 + 120 + 40 + 16 + 24 + 40 + 16 + 16 + MESSAGE_BYTES);

@@ -15,6 +15,7 @@ pub mod hit;
 pub mod import;
 pub mod loss;
 pub mod map;
+pub mod operand;
 pub mod record;
 pub mod shared;
 pub mod shim;

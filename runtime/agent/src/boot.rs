@@ -16,7 +16,7 @@ use trocar_abi::map::MapSpec;
 use trocar_abi::shared::{ContextShared, SharedHead, TAIL_OFFSET};
 use trocar_abi::{PAGE, round_up};
 use trocar_ring::Producer;
-use trocar_sandbox::{Env, Instance, Loaded, Maps, Rate, START_FUEL, configure};
+use trocar_sandbox::{Arguments, Env, Instance, Loaded, Maps, Rate, START_FUEL, configure};
 use wasmtime::{Config, CustomCodeMemory, Engine, Module};
 
 use crate::context::Context;
@@ -189,6 +189,8 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
     agent.pid = block.pid;
     agent.sites = sites;
     agent.gates = gates;
+    // SAFETY: as above.
+    agent.operands = unsafe { placed(block.operands, usize::try_from(block.operand_count)?) };
     agent.shared = block.shared as *mut u8;
     agent.layout = block.layout;
     agent.table = table.as_mut_ptr();
@@ -285,10 +287,11 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         // SAFETY: a word of the shared head, which stays mapped; contexts and the host access it atomically.
         batch => unsafe { Rate::new(records, batch) },
     };
-    let go_arguments = block.flags & flags::GO_ARGUMENTS != 0;
+    let markers = agent.sites.iter().any(|s| s.flags & site_flags::MARKER != 0);
+    let arguments = Arguments::of(block.flags & flags::GO_ARGUMENTS != 0, markers);
     // An odd factor: no two contexts begin with the same number.
     let seed = block.probe.seed ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let env = Env { maps, ring, params, strings, go_arguments, seed, rate };
+    let env = Env { maps, ring, params, strings, arguments, seed, rate };
 
     let head =
         ContextHead { index, spare_top, stale: 1, shared: shared as u64, ..ContextHead::default() };

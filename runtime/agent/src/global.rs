@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use trocar_abi::control::{Control, Site, flags};
 use trocar_abi::hit::ThreadSlot;
+use trocar_abi::operand::Operand;
 use trocar_abi::shared::Layout;
 use trocar_sandbox::Loaded;
 
@@ -17,6 +18,8 @@ pub(crate) struct Agent {
     pub(crate) flags: u32,
     pub(crate) pid: u32,
     pub(crate) sites: &'static [Site],
+    /// Arguments of markers.
+    pub(crate) operands: &'static [Operand],
     pub(crate) shared: *mut u8,
     pub(crate) layout: Layout,
     pub(crate) table: *mut ThreadSlot,
@@ -47,6 +50,7 @@ static AGENT: AgentCell = AgentCell(UnsafeCell::new(Agent {
     flags: 0,
     pid: 0,
     sites: &[],
+    operands: &[],
     shared: core::ptr::null_mut(),
     layout: Layout { sites: 0, contexts: 0, maps: 0, ring: 0 },
     table: core::ptr::null_mut(),

@@ -4,6 +4,7 @@ use core::arch::asm;
 
 use trocar_abi::control::{Site, flags, site_flags};
 use trocar_abi::import::errno::{EFAULT, EPERM};
+use trocar_abi::operand::{Operand, unpacked};
 use trocar_sandbox::Target;
 
 use crate::context::{Context, current};
@@ -44,6 +45,12 @@ impl Target for OwnProcess {
 
     fn function(&self) -> u32 {
         running().map_or(0, |(_, site)| site.function)
+    }
+
+    fn operand(&self, site: u32, n: u32) -> Option<Operand> {
+        let site = agent().sites.get(site as usize).filter(|s| s.flags & site_flags::MARKER != 0)?;
+        let found = unpacked(site.operands, n).and_then(|at| agent().operands.get(at as usize));
+        Some(found.copied().unwrap_or_default())
     }
 
     fn cpu(&self) -> u32 {

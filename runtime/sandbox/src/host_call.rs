@@ -11,7 +11,7 @@ use trocar_abi::shared::record_tokens;
 use wasmtime::{AsContext, Caller, Linker, Result, Trap};
 
 use crate::direct::memory_and_state;
-use crate::instance::{Dropped, State};
+use crate::instance::{Arguments, Dropped, State};
 
 /// A host call was given what no correct probe gives: a range outside memory, a wrong map, a record too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +36,18 @@ const STRING_MAX: usize = 4096;
 /// Only out of memory.
 pub fn link(linker: &mut Linker<State>) -> Result<()> {
     linker
-        .func_wrap(MODULE, "arg", |c: Probe<'_>, n: u32| -> u64 {
+        .func_wrap(MODULE, "arg", |c: Probe<'_>, n: u32| -> Result<u64> {
             let state = c.data();
-            let Some(frame) = state.frame() else { return 0 };
-            let value = if state.env.go_arguments { frame.go_argument(n) } else { frame.argument(n) };
-            value.unwrap_or(0)
+            let Some(frame) = state.frame() else { return Ok(0) };
+            let value = match state.env.arguments {
+                Arguments::SystemV => frame.argument(n),
+                Arguments::Go => frame.go_argument(n),
+                Arguments::Markers { go } => return crate::marker::argument(c, go, n),
+            };
+            Ok(value.unwrap_or(0))
         })?
         .func_wrap(MODULE, "ret", |c: Probe<'_>| -> u64 { c.data().frame().map_or(0, |f| f.rax) })?
-        .func_wrap(MODULE, "reg", |c: Probe<'_>, n: u32| -> u64 {
-            let state = c.data();
-            let Some(hit) = state.hit else { return 0 };
-            match n {
-                7 => hit.rsp,
-                16 => hit.rip,
-                _ => state.frame().and_then(|f| f.register(n)).unwrap_or(0),
-            }
-        })?
+        .func_wrap(MODULE, "reg", |c: Probe<'_>, n: u32| -> u64 { c.data().register(n) })?
         .func_wrap(MODULE, "site", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.site()) })?
         .func_wrap(MODULE, "tid", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.tid()) })?
         .func_wrap(MODULE, "function", |mut c: Probe<'_>| -> Result<u32> {

@@ -9,6 +9,7 @@ use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
 use trocar_abi::hit::HitFrame;
+use trocar_abi::operand::Operand;
 use trocar_abi::shared::TrapCode;
 use trocar_ring::Producer;
 use wasmtime::{Engine, InstancePre, Linker, Memory, Module, Store, Trap, ValRaw};
@@ -43,6 +44,37 @@ pub trait Target: Send + Sync {
     fn span_ns(&self) -> i64;
     /// Index of the function that the running hit's site belongs to.
     fn function(&self) -> u32;
+    /// Argument `n` of the marker that a site is; `None` if it is no marker. Past the last one an operand without form.
+    fn operand(&self, site: u32, n: u32) -> Option<Operand> {
+        let _ = (site, n);
+        None
+    }
+}
+
+/// Where a hit's arguments are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arguments {
+    /// Where C puts them.
+    SystemV,
+    /// Where Go puts them.
+    Go,
+    /// Some sites are markers, which say themselves where; at the others they are where C or Go puts them.
+    Markers {
+        /// Go does.
+        go: bool,
+    },
+}
+
+impl Arguments {
+    /// Those of a target.
+    #[must_use]
+    pub const fn of(go: bool, markers: bool) -> Self {
+        match (markers, go) {
+            (true, go) => Self::Markers { go },
+            (false, true) => Self::Go,
+            (false, false) => Self::SystemV,
+        }
+    }
 }
 
 /// What one context gives to its instance.
@@ -56,8 +88,8 @@ pub struct Env {
     pub params: &'static [u64],
     /// Bytes of string parameters.
     pub strings: &'static [u8],
-    /// Arguments are where Go puts them.
-    pub go_arguments: bool,
+    /// Where arguments are.
+    pub arguments: Arguments,
     /// How many records may be written.
     pub rate: Rate,
     /// Seed of the instance's random numbers, which are not for secrets.
@@ -150,6 +182,16 @@ impl State {
     /// What [`Loaded::extended`] made; nothing in the target.
     pub fn extension(&mut self) -> Option<&mut (dyn Any + Send)> {
         self.extension.as_deref_mut()
+    }
+
+    /// A register of the running hit by its DWARF number; zero for another number, or outside a hit.
+    pub(crate) fn register(&self, number: u32) -> u64 {
+        let Some(hit) = self.hit else { return 0 };
+        match number {
+            7 => hit.rsp,
+            16 => hit.rip,
+            _ => self.frame().and_then(|f| f.register(number)).unwrap_or(0),
+        }
     }
 
     /// Registers of the running hit, or zeros outside one (the start function).
@@ -417,7 +459,7 @@ impl Instance {
 
     /// Whether arguments are where Go puts them, from the next hit on.
     pub fn set_go_arguments(&mut self, go: bool) {
-        self.store.data_mut().env.go_arguments = go;
+        self.store.data_mut().env.arguments = Arguments::of(go, false);
     }
 
     /// Fuel that the last hit left.

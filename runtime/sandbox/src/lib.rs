@@ -14,6 +14,7 @@ mod host_call;
 mod instance;
 mod limits;
 mod maps;
+mod marker;
 mod parked;
 mod rate;
 mod shim;
@@ -21,7 +22,7 @@ mod trace;
 
 pub use config::{START_FUEL, WASM_STACK, configure};
 pub use host_call::{HostCallError, link};
-pub use instance::{Env, Extension, Hit, Instance, Loaded, Outcome, RUNS_ONCE, State, Target};
+pub use instance::{Arguments, Env, Extension, Hit, Instance, Loaded, Outcome, RUNS_ONCE, State, Target};
 pub use maps::Maps;
 pub use parked::AfterTrap;
 pub use rate::Rate;

@@ -20,7 +20,7 @@ Examples:
   trocar count main read -- ls -l
 
 Expressions:
-  $arg0 … $arg8  $reg.rdi  $tid  $cpu     arguments of the call, registers, thread, processor
+  $arg0 … $arg11  $reg.rdi  $tid  $cpu    arguments of call or marker, registers, thread, processor
   *(u32*)($arg0 + 16)                     a typed read: u8 i8 u16 i16 u32 i32 u64 i64
   str($arg0)  str($arg0, 32)              text that ends with NUL
   + - * / % << >> & | ^ ~ ! == != < <= > >= && || ( ) 'c' \"text\" 0x2a
@@ -29,7 +29,8 @@ Expressions:
 /// Counts hits: how often functions are called, or instructions reached.
 ///
 /// A point is a function's name, MODULE:NAME, a pattern with `*`, NAME+0xOFFSET, MODULE:0xADDRESS as objdump prints it,
-/// or an address in the process. Every call is counted, in every thread, at a cost of some tens of nanoseconds; calls
+/// usdt:PROVIDER:NAME for a USDT marker, import:MODULE:NAME for
+/// calls that a module makes through its import table, or an address in the process. Every call is counted, in every thread, at a cost of some tens of nanoseconds; calls
 /// that could not be counted are shown by reason. Ctrl-C prints the sums, takes everything out of the process again
 /// and proves it with a receipt.
 #[derive(Args, Debug)]

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
+use trocar_session::reply::{Import, Marker};
 use trocar_session::{Loaded, RequestedPoint, plan_points};
 use trocar_sinks::{Align, Grid, Line, Tone};
-use trocar_symbols::Point;
+use trocar_symbols::{Point, Way};
 use trocar_target::{Failure, FailureKind};
 
 use super::arming::with_pid;
@@ -20,13 +21,21 @@ const EXAMPLES: &str = "\
 Examples:
   trocar points -p redis-server 'process*'
   trocar points -p 812 'libc.so.6:mall*' --plan
-  trocar points -p 812 'main.(*Server).*' --plan -o json";
+  trocar points -p 812 'main.(*Server).*' --plan -o json
+  trocar points -p 812 'usdt:*'";
 
 /// Lists the places that a point or pattern names; with --plan, whether and how each can be patched.
 ///
 /// A pattern with `*` matches names of functions in every module; MODULE:PATTERN those of one. With --plan each site
 /// shows its rung (the way in which it would be patched) or the reason why it is refused, and the sums of both. Nothing
 /// in the process is touched.
+///
+/// usdt:PROVIDER:NAME is a marker that the program's author left for tracers, with the arguments that its note tells:
+/// size (negative: signed) and operand of each. Both parts may be patterns; usdt:NAME is that name of any provider.
+///
+/// import:MODULE:NAME are the calls of NAME that MODULE makes through its import table; if MODULE provides NAME and does not
+/// import it, those that all other modules make to it. import:NAME are those of all modules. A call by an address that
+/// the module has taken before cannot be seen; --plan says where it is taken.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("target").required(true).args(["pids"])))]
 pub(crate) struct Points {
@@ -49,6 +58,10 @@ struct SiteRow<'a> {
     symbol: Option<&'a str>,
     offset: u64,
     address: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    marker: Option<Marker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import: Option<Import>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rung: Option<&'a str>,
 }
@@ -86,6 +99,13 @@ pub(crate) fn place(symbol: Option<&str>, offset: u64) -> String {
     }
 }
 
+/// A place with the function that is called from there.
+fn through(place: String, import: Option<&Import>) -> String {
+    import
+        .filter(|i| i.way != Way::Stub.name())
+        .map_or_else(|| place.clone(), |i| format!("{place} ({} of {})", i.way, i.name))
+}
+
 impl Points {
     /// Runs it.
     pub(crate) fn run(self, out: &mut Out) -> Outcome {
@@ -104,8 +124,8 @@ impl Points {
 
     fn list(&self, loaded: &Loaded, out: &mut Out) -> Result<usize, Trouble> {
         let pid = loaded.process.pid;
-        let mut grid =
-            Grid::new(&[("ADDRESS", Align::Right), ("MODULE", Align::Left), ("FUNCTION", Align::Left)]);
+        let mut rows: Vec<(Vec<Line>, Option<Marker>)> = Vec::new();
+        let cell = |text: &str| Line::new().with(Tone::Plain, text);
         for pattern in &self.patterns {
             let point = Point::parse(pattern).map_err(|e| {
                 Failure::new(FailureKind::Usage, format!("{pattern:?} is not a point: {e}")).hint(e.hint())
@@ -120,13 +140,30 @@ impl Points {
                 let address = format!("{:#x}", place_found.address);
                 let symbol = place_found.symbol.as_deref();
                 let offset = place_found.offset;
+                let marker = Marker::at(loaded, &place_found);
+                let import = Import::at(&place_found);
+                let named = through(place(symbol, offset), import.as_ref());
+                rows.push((vec![cell(&address), cell(module), cell(&named)], marker.clone()));
+                let (point, address) = (pattern.as_str(), address.as_str());
                 out.row(
                     "site",
-                    &SiteRow { pid, point: pattern, module, symbol, offset, address: &address, rung: None },
+                    &SiteRow { pid, point, module, symbol, offset, address, marker, import, rung: None },
                 )?;
-                let cell = |text: &str| Line::new().with(Tone::Plain, text);
-                grid.row(vec![cell(&address), cell(module), cell(&place(symbol, offset))]);
             }
+        }
+        let mut columns = vec![("ADDRESS", Align::Right), ("MODULE", Align::Left), ("FUNCTION", Align::Left)];
+        let markers = rows.iter().any(|(_, marker)| marker.is_some());
+        if markers {
+            columns.extend([("MARKER", Align::Left), ("ARGUMENTS", Align::Left)]);
+        }
+        let mut grid = Grid::new(&columns);
+        for (mut row, marker) in rows {
+            match marker {
+                Some(m) => row.extend([cell(&format!("{}:{}", m.provider, m.name)), cell(&m.arguments)]),
+                None if markers => row.extend([cell("-"), cell("-")]),
+                None => {}
+            }
+            grid.row(row);
         }
         let sites = grid.len();
         out.grid(grid)?;
@@ -152,11 +189,16 @@ impl Points {
             let (module, symbol, offset) = (site.module.as_str(), site.symbol.as_deref(), site.offset);
             let (point, address, rung) =
                 (site.point.as_str(), site.address.as_str(), Some(site.rung.as_str()));
-            out.row("site", &SiteRow { pid, point, module, symbol, offset, address, rung })?;
+            let (marker, import) = (site.marker.clone(), site.import.clone());
+            let mut named = through(place(symbol, offset), import.as_ref());
+            if let Some(m) = &marker {
+                named = format!("{named} ({}:{})", m.provider, m.name);
+            }
+            out.row("site", &SiteRow { pid, point, module, symbol, offset, address, marker, import, rung })?;
             grid.row(vec![
                 cell(address),
                 cell(module),
-                cell(&place(symbol, offset)),
+                cell(&named),
                 Line::new().with(Tone::Good, &site.rung),
             ]);
         }

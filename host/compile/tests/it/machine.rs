@@ -9,7 +9,7 @@ use trocar_abi::import::errno::EFAULT;
 use trocar_compile::Verified;
 use trocar_package::ParamValue;
 use trocar_ring::Producer;
-use trocar_sandbox::{Env, Hit, Instance, Loaded, Maps, Outcome, Rate, Target, configure};
+use trocar_sandbox::{Arguments, Env, Hit, Instance, Loaded, Maps, Outcome, Rate, Target, configure};
 use wasmtime::{Config, Engine, Module};
 
 /// Fuel that no hit here uses up.
@@ -121,7 +121,7 @@ impl Machine {
             ring: ring.unwrap(),
             params: params.leak(),
             strings: strings.leak(),
-            go_arguments: false,
+            arguments: Arguments::SystemV,
             rate: Rate::unlimited(),
             seed: 1,
         };

@@ -4,6 +4,8 @@
 //! - cpp:      overloads, templates, landing pads
 //! - go:       names and functions of a stripped program, plain and position independent
 //! - own:      this test binary against what it knows of itself
+//! - imports:  stubs, calls, addresses taken
+//! - markers:  USDT notes
 //! - points:   the golden table of what users write
 //! - resolve:  every answer and every error of the resolver
 //! - hostile:  cut and bit-flipped files
@@ -18,6 +20,8 @@ mod c;
 mod cpp;
 mod go;
 mod hostile;
+mod imports;
+mod markers;
 mod own;
 mod points;
 mod resolve;

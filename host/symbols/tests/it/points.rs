@@ -12,7 +12,8 @@ fn reading(text: &str) -> String {
         Ok(Point::Place(p)) => place(&p),
         Ok(Point::Return(p)) => format!("exits of {}", place(&p)),
         Ok(Point::Line { file, line }) => format!("line {line} of [{file}]"),
-        Ok(Point::Usdt { provider, marker }) => format!("marker [{marker}] of [{provider}]"),
+        Ok(Point::Usdt { provider: Some(provider), marker }) => format!("marker [{marker}] of [{provider}]"),
+        Ok(Point::Usdt { provider: None, marker }) => format!("marker [{marker}]"),
         Ok(Point::Import { module: Some(module), function }) => {
             format!("import [{function}] from [{module}]")
         }
@@ -61,6 +62,7 @@ fn a_point_is_shown_as_it_was_written() {
         "a+0x1c",
         "return:m:a",
         "usdt:p:m",
+        "usdt:m",
         "import:l:f",
         "import:f",
         "f.c:12",

@@ -1,9 +1,12 @@
 //! What a probe sees of a hit.
 
+use trocar_abi::import::SYSTEM_CALL;
+use trocar_abi::operand::{NO_REGISTER, Operand, form};
+use trocar_abi::shared::TrapCode;
 use trocar_sandbox::Outcome;
 
 use crate::rig::{
-    CLOCK, PROCESSOR, Rig, SITE, SITE_ADDRESS, STACK_POINTER, Setup, THREAD, module, tell, tell_code,
+    CLOCK, Fake, PROCESSOR, Rig, SITE, SITE_ADDRESS, STACK_POINTER, Setup, THREAD, module, tell, tell_code,
 };
 
 #[test]
@@ -25,6 +28,66 @@ fn arguments_of_go_are_those_of_its_own_convention() {
         let mut rig = setup.start(&tell(&format!("(call $arg (i32.const {n}))")));
         assert_eq!(rig.told(), want, "argument {n}");
     }
+}
+
+/// Argument 0 of a marker with one operand, and the reads that it took.
+fn marker(operand: Operand, fuel: u64) -> (Result<u64, Outcome>, Vec<(u64, usize)>) {
+    let target =
+        Fake { operands: Some(vec![operand]), memory: vec![(0x206, vec![0xf0; 16])], ..Fake::default() };
+    let mut rig = Setup { target, fuel, ..Setup::default() }.start(&tell("(call $arg (i32.const 0))"));
+    let outcome = rig.hit();
+    let told = match outcome {
+        Outcome::Executed => Ok(u64::from_le_bytes(rig.payload().try_into().unwrap())),
+        other => Err(other),
+    };
+    (told, rig.target.reads.lock().unwrap().clone())
+}
+
+#[test]
+fn arguments_of_a_marker_are_where_its_note_says() {
+    let none = Operand { base: NO_REGISTER, index: NO_REGISTER, size: 8, scale: 1, ..Operand::default() };
+    let constant = Operand { form: form::CONSTANT, value: u64::MAX - 6, ..none };
+    let register = Operand { form: form::REGISTER, base: 0, ..none };
+    let memory = Operand { form: form::MEMORY, base: 6, value: 0x100, ..none };
+    for (operand, want) in [
+        (constant, u64::MAX - 6),
+        (Operand { size: 4, ..constant }, 0xffff_fff9),
+        (Operand { size: 4, signed: 1, ..constant }, u64::MAX - 6),
+        (register, 0xffff_ffff_ffff_0100),
+        (Operand { size: 1, shift: 8, ..register }, 1),
+        (Operand { size: 2, ..register }, 0x100),
+        (Operand { base: 7, ..register }, STACK_POINTER),
+        (Operand { base: 40, ..register }, 0),
+        (none, 0),
+    ] {
+        assert_eq!(marker(operand, 10_000), (Ok(want), vec![]), "{operand:?}");
+    }
+    // rbp is 0x106, so this is at 0x206; with rdi, 0x105, twice, it is out of what is there.
+    let far = Operand { index: 5, scale: 2, ..memory };
+    for (operand, want, read) in [
+        (memory, 0xf0f0_f0f0_f0f0_f0f0, (0x206, 8)),
+        (Operand { size: 2, ..memory }, 0xf0f0, (0x206, 2)),
+        (Operand { size: 1, signed: 1, ..memory }, 0xffff_ffff_ffff_fff0, (0x206, 1)),
+        (Operand { base: NO_REGISTER, value: 0x20e, ..memory }, 0xf0f0_f0f0_f0f0_f0f0, (0x20e, 8)),
+        (far, 0, (0x410, 8)),
+    ] {
+        assert_eq!(marker(operand, 10_000), (Ok(want), vec![read]), "{operand:?}");
+    }
+}
+
+#[test]
+fn an_argument_of_a_marker_in_memory_costs_a_system_call() {
+    let operand = Operand {
+        form: form::MEMORY,
+        base: NO_REGISTER,
+        index: NO_REGISTER,
+        size: 8,
+        value: 0x206,
+        ..Operand::default()
+    };
+    let (outcome, reads) = marker(operand, SYSTEM_CALL);
+    assert!(matches!(outcome, Err(Outcome::Trapped(TrapCode::OutOfFuel))), "{outcome:?}");
+    assert_eq!(reads, []);
 }
 
 #[test]

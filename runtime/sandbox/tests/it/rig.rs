@@ -17,10 +17,11 @@ use trocar_abi::hit::HitFrame;
 use trocar_abi::import::errno::EFAULT;
 use trocar_abi::import::{IMPORTS, Ty};
 use trocar_abi::map::{MapKind, MapSpec};
+use trocar_abi::operand::Operand;
 use trocar_abi::record::RecordHead;
 use trocar_abi::shared::TrapCode;
 use trocar_ring::{Consumer, Producer, SharedView};
-use trocar_sandbox::{Env, Hit, Instance, Loaded, Maps, Outcome, Rate, Target, configure};
+use trocar_sandbox::{Arguments, Env, Hit, Instance, Loaded, Maps, Outcome, Rate, Target, configure};
 use wasmtime::{Config, Engine, Module};
 
 /// Bytes of a page of linear memory.
@@ -56,6 +57,8 @@ pub struct Fake {
     pub memory: Vec<(u64, Vec<u8>)>,
     /// The answer to every read, instead of bytes.
     pub refuse: Option<i32>,
+    /// Arguments of the site, if it is a marker.
+    pub operands: Option<Vec<Operand>>,
     /// Address and length of each read.
     pub reads: Mutex<Vec<(u64, usize)>>,
 }
@@ -96,6 +99,12 @@ impl Target for Fake {
 
     fn function(&self) -> u32 {
         5
+    }
+
+    fn operand(&self, site: u32, n: u32) -> Option<Operand> {
+        assert_eq!(site, SITE);
+        let operands = self.operands.as_ref()?;
+        Some(operands.get(n as usize).copied().unwrap_or_default())
     }
 }
 
@@ -222,7 +231,7 @@ impl Setup {
             ring: ring.unwrap(),
             params: self.params.leak(),
             strings: self.strings.leak(),
-            go_arguments: self.go_arguments,
+            arguments: Arguments::of(self.go_arguments, self.target.operands.is_some()),
             // SAFETY: null, or a word that lives for ever and is only accessed atomically.
             rate: unsafe { Rate::new(self.records.map_or(std::ptr::null_mut(), AtomicI64::as_ptr), 10) },
             seed: 1,

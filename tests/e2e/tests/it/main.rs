@@ -17,6 +17,8 @@
 //! quarantine  probes that loop, trap, recurse, grow
 //! evidence    what a quarantine says of the hit that brought it, and the same hit again outside the process
 //! tiers       native code and wasmtime: the same counts; which probes run how
+//! imports     calls through import tables
+//! usdt        markers, their semaphores, those of real programs
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
 //! verbs       ps, points, check, doctor, new and build, demo
@@ -30,6 +32,7 @@ mod ends;
 mod evidence;
 mod guests;
 mod hardened;
+mod imports;
 mod interrupted;
 mod kept;
 mod languages;
@@ -44,4 +47,5 @@ mod short_sites;
 mod tiers;
 mod time;
 mod unwind;
+mod usdt;
 mod verbs;

@@ -38,6 +38,7 @@ fn the_other_targets_say_what_they_promise() {
     says("fork", "exec 3", "done 3");
     says("ucontext", "run 8 100", "done 800");
     says("bare", "run 10", "done 10");
+    says("markers", "run 2 10", "done 20 prepared=0");
     says("twins", "run 2 10", "done 20");
     says("malloc_storm", "run 3 100", "done 300");
     says("malloc_storm-musl", "run 3 100", "done 300");

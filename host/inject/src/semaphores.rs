@@ -1,0 +1,116 @@
+//! Semaphores of USDT markers: 16-bit counters in the program's data that say how many tracers want a marker. While one
+//! is zero, the program may skip the marker.
+//!
+//! Raising adds one and lowering takes one away, so that what other tracers have added stays. The program only reads them:
+//! nobody needs to be stopped for it. How many are raised is counted in the shared memory, for whoever removes a session
+//! whose host was killed: a semaphore is counted after it is raised, and no longer before it is lowered. So a host that is
+//! killed right between the two leaves one of its semaphores raised, which costs the program the marker's preparation; the
+//! other way round a count of another tracer's would be taken away.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use trocar_patch::Trampoline;
+use trocar_target::{Failure, FailureKind, Mapping};
+
+use crate::memory::{RemoteAddress, RemoteMemory};
+use crate::request::AttachPlan;
+
+/// A semaphore of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Semaphore {
+    /// Its address.
+    at: u64,
+    /// First byte of a window of its module: as long as that text is there, so is the semaphore.
+    window: u64,
+}
+
+/// The semaphores of a session, and how many of them are raised.
+#[derive(Debug)]
+pub(crate) struct Raised {
+    /// Address of the number in the session's shared memory.
+    pub(crate) count: u64,
+    pub(crate) semaphores: Vec<Semaphore>,
+}
+
+/// The semaphores of all sites, each once: several places of a marker have one between them.
+pub(crate) fn of_sites(plan: &AttachPlan, trampolines: &[Trampoline]) -> Vec<Semaphore> {
+    let sites = plan.modules.iter().flat_map(|m| &m.sites).zip(trampolines);
+    let each = sites.filter_map(|(site, t)| Some((site.semaphore?, t.window.start)));
+    each.collect::<BTreeMap<_, _>>().into_iter().map(|(at, window)| Semaphore { at, window }).collect()
+}
+
+impl Raised {
+    /// Raises all of them.
+    pub(crate) fn raise(&self, memory: &RemoteMemory) -> Result<(), Failure> {
+        for (raised, semaphore) in (1..).zip(&self.semaphores) {
+            let failure = |what: &str| {
+                Failure::new(
+                    FailureKind::NothingPatched,
+                    format!("the semaphore of a marker at {:#x} {what}", semaphore.at),
+                )
+                .hint("see the markers and their semaphores: trocar points -p PID 'usdt:*' -o json")
+            };
+            let next = semaphore
+                .value(memory)
+                .ok_or_else(|| failure("cannot be read"))?
+                .checked_add(1)
+                .ok_or_else(|| failure("is at its greatest value: no more tracers can be counted"))?;
+            let written = semaphore.write(memory, next);
+            written
+                .and_then(|()| memory.write_word(RemoteAddress(self.count), raised))
+                .map_err(|e| failure(&format!("cannot be written: {e}")))?;
+        }
+        Ok(())
+    }
+
+    /// Lowers those that are raised, unless their module is gone. Before the text is restored, or after.
+    pub(crate) fn lower(&self, memory: &RemoteMemory, trampolines: &[Trampoline]) {
+        let raised = memory.word(RemoteAddress(self.count)).ok().and_then(|n| usize::try_from(n).ok());
+        let raised = raised.unwrap_or(0).min(self.semaphores.len());
+        for (left, semaphore) in self.semaphores.iter().enumerate().take(raised).rev() {
+            // Where the number cannot be written, the process is gone.
+            if memory.write_word(RemoteAddress(self.count), left as u64).is_err() {
+                return;
+            }
+            let module = trampolines.iter().find(|t| t.window.start == semaphore.window);
+            if module.is_some_and(|t| is_there(memory, t))
+                && let Some(lower) = semaphore.value(memory).and_then(|value| value.checked_sub(1))
+            {
+                let _ = semaphore.write(memory, lower);
+            }
+        }
+    }
+
+    /// Only semaphores in data of the program's: for a record that may be forged.
+    pub(crate) fn within(mut self, maps: &[Mapping]) -> Self {
+        let in_data = |s: &Semaphore| {
+            let whole =
+                |m: &&Mapping| m.range().contains(&s.at) && m.range().contains(&s.at.saturating_add(1));
+            maps.iter().find(whole).is_some_and(|m| m.write && !m.execute)
+        };
+        // Nothing has its window at address zero, so such a one is not lowered.
+        self.semaphores.iter_mut().filter(|s| !in_data(s)).for_each(|s| s.window = 0);
+        self
+    }
+}
+
+impl Semaphore {
+    fn value(&self, memory: &RemoteMemory) -> Option<u16> {
+        let mut bytes = [0; 2];
+        memory.read(RemoteAddress(self.at), &mut bytes).ok()?;
+        Some(u16::from_le_bytes(bytes))
+    }
+
+    fn write(&self, memory: &RemoteMemory, value: u16) -> std::io::Result<()> {
+        memory.write(RemoteAddress(self.at), &value.to_le_bytes())
+    }
+}
+
+/// Whether a site's text is there, patched or as it was.
+fn is_there(memory: &RemoteMemory, trampoline: &Trampoline) -> bool {
+    trampoline.undo().next().is_some_and(|patch| {
+        let live = memory.some(RemoteAddress(patch.address), patch.bytes.len());
+        live == patch.bytes || live == patch.original
+    })
+}
