@@ -159,7 +159,7 @@ impl Offsets {
         let start = layout.context(0);
         let maps = layout.context_maps(0) - start;
         debug_assert_eq!(layout.context_stats(0) - start, PAGE, "the counters begin on the second page");
-        Self { stats: small(PAGE as usize), maps: maps.cast_signed() }
+        Self { stats: STATS, maps: maps.cast_signed() }
     }
 }
 
@@ -168,6 +168,10 @@ const fn small(offset: usize) -> i32 {
     assert!(offset <= 8192);
     offset as i32
 }
+
+/// Where a context's counters begin: on the second page of its block.
+#[expect(clippy::cast_possible_truncation, reason = "a page")]
+const STATS: i32 = small(PAGE as usize);
 
 /// Bytes of a site's counters, as a shift.
 const STATS_SHIFT: i64 = size_of::<SiteStats>().trailing_zeros() as i64;

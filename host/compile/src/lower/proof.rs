@@ -23,12 +23,12 @@ pub(super) fn check(code: &[u8]) -> Result<(), NotSimple> {
     let mut factory = InstructionInfoFactory::new();
     let mut returns = false;
     let mut stack = 0;
-    for instruction in all.iter().copied() {
+    for instruction in &all {
         // Only forward, so that it ends, and only to what is proven here.
         let is_ahead = |to: u64| to > instruction.ip() && all.iter().any(|i| i.ip() == to);
-        is_harmless(&instruction, &mut factory, stack, is_ahead)
+        is_harmless(instruction, &mut factory, stack, is_ahead)
             .map_err(|what| NotSimple::because(format!("its code is not proven: {what} ({instruction})")))?;
-        stack += room(&instruction).map_err(NotSimple::because)?;
+        stack += room(instruction).map_err(NotSimple::because)?;
         returns = instruction.mnemonic() == Mnemonic::Ret;
     }
     if !returns {

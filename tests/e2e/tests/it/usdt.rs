@@ -44,6 +44,23 @@ fn a_marker_behind_a_semaphore_is_passed_while_attached_and_not_afterwards() {
     before.assert_same();
 }
 
+/// `$arg1` of the marker is a number of its own, not what a call would have in rsi: native code does not know it, and is not
+/// asked.
+#[test]
+fn a_condition_on_a_markers_argument_is_the_markers_in_every_tier() {
+    let mut target = Target::start("markers");
+    let before = Snapshot::of(target.pid());
+    let orders = 3 * scaled(100_000);
+    let pid = target.pid().to_string();
+    let live = Live::attached(&["count", "-p", &pid, "usdt:shop:order", "--if", "$arg1 == -1"]);
+    target.done(&format!("run 1 {orders}"));
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let executed: u64 = outcome.final_stats().into_iter().map(|s| count(s, "executed")).sum();
+    assert_eq!((outcome.hits(), executed), (orders, orders / 3), "{outcome}");
+    before.assert_same();
+}
+
 #[test]
 fn other_tracers_of_a_semaphore_are_left_in_it() {
     let mut target = Target::start("markers");
