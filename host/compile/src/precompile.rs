@@ -19,6 +19,9 @@ use crate::frames::{FRAME_MAX, greatest};
 /// What the agent's engine is called; a part of every cache key.
 const ENGINE: &str = "wasmtime 48.0.8, settings 1";
 
+/// Most bytes of the cache: some hundred probes of Go, or ten thousand small ones.
+const CACHE_MAX: u64 = 512 << 20;
+
 /// `O_NOFOLLOW` of Linux on x86-64 (`asm-generic/fcntl.h`).
 const NO_FOLLOW: i32 = 0o400_000;
 
@@ -193,5 +196,58 @@ fn write(path: &Path, code: &[u8]) -> std::io::Result<()> {
     file.write_all(code)?;
     file.write_all(&digest(&[code]))?;
     drop(file);
-    fs::rename(unfinished, path)
+    fs::rename(unfinished, path)?;
+    prune(folder, CACHE_MAX);
+    Ok(())
+}
+
+/// Removes code from a cache that holds more than `most` bytes: what was made first goes first.
+fn prune(folder: &Path, most: u64) {
+    let file = |entry: fs::DirEntry| {
+        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        let ours = entry.path().extension().is_some_and(|e| e == "cwasm" || e == "part");
+        ours.then_some((metadata.modified().ok()?, metadata.len(), entry.path()))
+    };
+    let mut files: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(file).collect();
+    files.sort();
+    let mut bytes = files.iter().fold(0_u64, |sum, (_, len, _)| sum.saturating_add(*len));
+    for (_, len, path) in files {
+        if bytes <= most {
+            return;
+        }
+        // Who has it open goes on reading it; another command may have been first.
+        let _ = fs::remove_file(path);
+        bytes = bytes.saturating_sub(len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    use super::prune;
+
+    #[test]
+    fn a_cache_that_is_too_large_loses_what_was_made_first() {
+        let folder = tempfile::tempdir().unwrap();
+        for (age, name) in [(3, "old.cwasm"), (9, "oldest.part"), (9, "other.txt"), (1, "new.cwasm")] {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            file.set_len(100).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_hours(age)).unwrap();
+        }
+        let left = || {
+            let names =
+                fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        };
+        prune(folder.path(), 300);
+        assert_eq!(left(), ["new.cwasm", "old.cwasm", "oldest.part", "other.txt"], "it fits");
+        prune(folder.path(), 250);
+        assert_eq!(left(), ["new.cwasm", "old.cwasm", "other.txt"]);
+        prune(folder.path(), 199);
+        assert_eq!(left(), ["new.cwasm", "other.txt"], "what is not ours stays, whatever it takes");
+    }
 }

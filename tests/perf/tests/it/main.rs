@@ -54,7 +54,7 @@ fn a_busy_program_still_answers() {
 fn every_row_of_ours_counts_every_call() {
     let _alone = alone();
     let binary = Binary::build().unwrap();
-    let names = ["nothing", "closed gate", "empty probe", "counter", "update", "read", "event", "native"];
+    let names = ["nothing", "closed gate", "empty probe", "counter", "update", "read", "event", "histogram"];
     let words: Vec<&str> = names.iter().flat_map(|name| ["--row", name]).collect();
     let options = options(&words);
     let rows: Vec<_> =
