@@ -293,8 +293,7 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let seed = block.probe.seed ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let env = Env { maps, ring, params, strings, arguments, seed, rate };
 
-    let head =
-        ContextHead { index, spare_top, stale: 1, shared: shared as u64, ..ContextHead::default() };
+    let head = ContextHead { index, spare_top, stale: 1, shared: shared as u64, ..ContextHead::default() };
     let empty = Context {
         head,
         recover: NonNull::dangling(),
