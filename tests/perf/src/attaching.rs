@@ -26,10 +26,6 @@ pub enum Doing {
     Sleeping,
 }
 
-/// The targets that are attached to.
-const TARGETS: &[(usize, Doing)] =
-    &[(1, Doing::Calling), (8, Doing::Calling), (1, Doing::Sleeping), (8, Doing::Sleeping)];
-
 /// Attaching to one target, again and again.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attaching {
@@ -84,9 +80,12 @@ pub struct Memory {
 /// # Errors
 /// A session fails: then nothing of this part can be trusted.
 pub fn measure(options: &Options, binary: &Binary, note: &dyn Fn(&str)) -> Result<Vec<Attaching>, Trouble> {
-    let each = TARGETS.iter().map(|(threads, doing)| {
+    let targets = [Doing::Calling, Doing::Sleeping]
+        .into_iter()
+        .flat_map(|doing| options.attach_threads.iter().map(move |threads| (*threads, doing)));
+    let each = targets.map(|(threads, doing)| {
         note(&format!("{} attaches to {threads} thread(s), {doing:?}", options.attaches));
-        one_target(options.attaches, binary, *threads, *doing)
+        one_target(options.attaches, binary, threads, doing)
     });
     each.collect()
 }

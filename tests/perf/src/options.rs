@@ -24,6 +24,9 @@ pub struct Options {
     /// Attaches for each target
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub attaches: u32,
+    /// Numbers of threads of the targets that are attached to, calling and sleeping
+    #[arg(long, value_delimiter = ',', default_value = "1,8")]
+    pub attach_threads: Vec<usize>,
     /// Pairs of redis-benchmark runs
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub redis_pairs: u32,

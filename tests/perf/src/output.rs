@@ -118,7 +118,8 @@ fn attach(a: &Attaching) -> String {
         "{} thread(s) {doing}, {} times
     prepare {}   attach {}   together {}   detach {}
     stops {}
-    longest stop {}   bare stop {}   ratio {:.2} (of the least {:.2}, in pairs {:.2})",
+    longest stop {}   bare stop {}   ratio {:.2} (of the least {:.2}, in pairs {:.2})
+    99 in 100: longest stop under {:.0}, bare under {:.0}   (aim: 100 and 15 for each thread, {})",
         a.threads,
         a.attaches,
         spread(&a.prepare_us),
@@ -131,6 +132,9 @@ fn attach(a: &Attaching) -> String {
         a.ratio_of_medians,
         a.ratio_of_least,
         a.ratio_in_pairs,
+        a.longest_stop_us.p99,
+        a.bare_stop_us.p99,
+        100 + 15 * a.threads,
     )
 }
 

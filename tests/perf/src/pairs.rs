@@ -61,6 +61,8 @@ pub struct Spread {
     pub min: f64,
     /// The median.
     pub median: f64,
+    /// What 99 in 100 do not exceed.
+    pub p99: f64,
     /// The greatest.
     pub max: f64,
 }
@@ -72,6 +74,7 @@ impl Spread {
         Some(Self {
             min: values.iter().copied().min_by(f64::total_cmp)?,
             median: median(values)?,
+            p99: quantile(values, 99)?,
             max: values.iter().copied().max_by(f64::total_cmp)?,
         })
     }
