@@ -171,7 +171,7 @@ pub const fn record_tokens(bytes: u32) -> u32 {
 /// Fuel that stands for what a hit costs before and after its handler (about 15 ns; `runtime/agent/SPEED.md`), for the share
 /// of a core.
 pub const HIT_FUEL: u64 = 25;
-/// Fuel that stands for what a hit costs that a native stub serves (under 2 ns), besides half the handler's own bound.
+/// Fuel that stands for what a hit costs that a native stub serves (some 2 ns of the 3.5 that a counter adds), besides half the handler's own bound.
 pub const STUB_FUEL: u64 = 4;
 /// The same for noting, or taking, the time of a call (a look at the time-stamp counter and at the table of calls).
 pub const SPAN_FUEL: u64 = 40;
