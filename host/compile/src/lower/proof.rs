@@ -133,3 +133,48 @@ fn is_harmless(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn what_changes_only_words_of_the_block_is_proven() {
+        for code in [
+            &b"\xc3"[..],
+            b"\x48\x83\x87\x00\x10\x00\x00\x01\xc3", // add qword [rdi+0x1000], 1
+            b"\x48\x83\xec\x10\x48\x89\x44\x24\x08\x48\x83\xc4\x10\xc3", // a spill to what was taken
+            b"\x74\x00\xc3",                         // a jump ahead
+        ] {
+            assert_eq!(check(code), Ok(()), "{code:x?}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for (code, what) in [
+            (&b"\x48\x89\x07\xc3"[..], "a store"),
+            (b"\x83\x07\x01\xc3", "an addition to half a word"),
+            (b"\x48\x83\x04\x24\x01\xc3", "an addition to the return address"),
+            (b"\x48\x89\x44\x24\x08\xc3", "a store above what was taken of the stack"),
+            (b"\x48\x81\xec\x00\x04\x00\x00\xc3", "a kilobyte of stack"),
+            (b"\x48\x89\xc4\xc3", "another stack"),
+            (b"\x64\x48\x83\x07\x01\xc3", "thread-local data"),
+            (b"\xf0\x48\x83\x07\x01\xc3", "a lock"),
+            (b"\x0f\x28\xc1\xc3", "a vector register"),
+            (b"\x0f\x05\xc3", "a system call"),
+            (b"\xe8\x00\x00\x00\x00\xc3", "a call"),
+            (b"\xff\xe0\xc3", "an indirect jump"),
+            (b"\xeb\xfe\xc3", "a jump back"),
+            (b"\x74\x01\x48\x89\xc0\xc3", "a jump into an instruction"),
+            (b"\xe2\x00\xc3", "a loop"),
+            (b"\xfd\xc3", "the direction flag"),
+            (b"\x9d\xc3", "all flags"),
+            (b"\xc2\x08\x00", "a return that takes more"),
+            (b"\x90", "no return"),
+            (b"\x06\xc3", "no instruction"),
+        ] {
+            assert!(check(code).is_err(), "{what}: {code:x?}");
+        }
+    }
+}
