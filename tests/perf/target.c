@@ -19,6 +19,12 @@
  *     floor_bare  a jump out, one increment in memory, a jump back: the least that any patched jump can cost
  *     floor_full  a jump out, all registers, flags and xmm0-15 saved, a native call, all restored, a jump back
  *
+ *     deep        eight functions that call each other; the last, deep7, calls a leaf behind its first five bytes
+ *     deep_even   the same, its last call made elsewhere, so that the processor's return predictor stays in step
+ *     deep_odd    the same, made without: all eight returns are foretold wrong
+ *
+ * `deep` and what follows has a twin of its own, deep_twin.
+ *
  * The floors are not patched while the program runs: they are assembled as a patched function looks.
  * It relies on x86-64, GNU as and POSIX threads. It knows nothing of probes. */
 #define _GNU_SOURCE
@@ -39,7 +45,7 @@
 #define WARM_CALLS 64
 
 typedef unsigned variant(unsigned a, unsigned b, const void *data);
-variant twin, work, work_push, work_nop5, floor_bare, floor_full;
+variant twin, work, work_push, work_nop5, floor_bare, floor_full, deep, deep_twin, deep_even, deep_odd;
 
 /* ---- the function: eleven instructions, about two nanoseconds, the first two of them five bytes -------------- */
 #define HEAD "lea (%rdi,%rsi,4), %eax\n xor %edi, %esi\n"
@@ -77,6 +83,21 @@ FUNCTION("floor_full", "jmp floor_full_out\n floor_full_back:\n" BODY "ret\n");
 FUNCTION("floor_full_out", SAVE "mov %rsp, %rdi\n mov %rsp, %rbx\n and $-64, %rsp\n sub $256, %rsp\n" EACH_XMM(STORE)
          "call floor_native\n" EACH_XMM(LOAD) "mov %rbx, %rsp\n" RESTORE HEAD "jmp floor_full_back\n");
 
+/* ---- calls within calls --------------------------------------------------------------------------------------- */
+#define CALLS(name, called) FUNCTION(name, "call " called "\n ret\n");
+#define DEEP(name, last) \
+    CALLS(name, name "1") CALLS(name "1", name "2") CALLS(name "2", name "3") CALLS(name "3", name "4") \
+    CALLS(name "4", name "5") CALLS(name "5", name "6") CALLS(name "6", name "7") \
+    FUNCTION(name "7", HEAD last name "_back: ret\n")
+FUNCTION("leaf", BODY "ret\n");
+DEEP("deep", "call leaf\n");
+DEEP("deep_twin", "call leaf\n");
+DEEP("deep_even", "jmp deep_even_out\n");
+DEEP("deep_odd", "jmp deep_odd_out\n");
+FUNCTION("deep_even_out", "incq floor_hits(%rip)\n call 1f\n int3\n 1: lea 8(%rsp), %rsp\n push deep_even_to(%rip)\n jmp leaf\n");
+FUNCTION("deep_odd_out", "incq floor_hits(%rip)\n push deep_odd_to(%rip)\n jmp leaf\n");
+__asm__(".section .data.rel.ro,\"aw\"\n.balign 8\ndeep_even_to: .quad deep_even_back\ndeep_odd_to: .quad deep_odd_back\n.text\n");
+
 /* ---- timed loops: one for each variant, so that every call is a direct one ------------------------------------- */
 static uint8_t data[64];
 #define LOOP(name) \
@@ -85,15 +106,17 @@ static uint8_t data[64];
         return a; \
     }
 LOOP(twin) LOOP(work) LOOP(work_push) LOOP(work_nop5) LOOP(floor_bare) LOOP(floor_full)
+LOOP(deep) LOOP(deep_twin) LOOP(deep_even) LOOP(deep_odd)
 
 static struct {
     const char *name;
     variant *code;
-    unsigned (*loop)(unsigned, unsigned);
+    unsigned (*loop)(unsigned, unsigned), (*twin)(unsigned, unsigned);
     uint8_t bytes[8];
 } variants[] = {
-#define VARIANT(name) {#name, name, loop_##name, {0}},
-    VARIANT(twin) VARIANT(work) VARIANT(work_push) VARIANT(work_nop5) VARIANT(floor_bare) VARIANT(floor_full)};
+#define VARIANT(name, twin) {#name, name, loop_##name, loop_##twin, {0}},
+    VARIANT(twin, twin) VARIANT(work, twin) VARIANT(work_push, twin) VARIANT(work_nop5, twin) VARIANT(floor_bare, twin)
+    VARIANT(floor_full, twin) VARIANT(deep, deep_twin) VARIANT(deep_even, deep_twin) VARIANT(deep_odd, deep_twin)};
 #define VARIANTS (sizeof variants / sizeof *variants)
 
 /* ---- threads --------------------------------------------------------------------------------------------------- */
@@ -139,7 +162,7 @@ static unsigned timed(uint64_t *ns, unsigned (*loop)(unsigned, unsigned), unsign
 }
 
 static void run(unsigned thread) {
-    unsigned (*twins)(unsigned, unsigned) = loop_twin, (*probed)(unsigned, unsigned) = variants[job.which].loop;
+    unsigned (*twins)(unsigned, unsigned) = variants[job.which].twin, (*probed)(unsigned, unsigned) = variants[job.which].loop;
     unsigned calls = job.calls;
     wrong[thread] += twins(thread, WARM_CALLS) != probed(thread, WARM_CALLS);
     for (unsigned i = 0; i < job.batches; i++) {

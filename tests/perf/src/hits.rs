@@ -29,6 +29,8 @@ enum Case {
     Untouched,
     Floor(Variant),
     Trocar(Probe),
+    /// A native counter at this place of the calls within calls.
+    Deep(&'static str),
     ClosedGate,
     AfterDetach,
     Uprobe(Variant),
@@ -48,6 +50,10 @@ const CASES: &[(Case, &str)] = &[
     (Case::Trocar(Probe::Event), "event, 64 bytes"),
     (Case::Floor(Variant::FloorBare), "floor: jump, increment, jump"),
     (Case::Floor(Variant::FloorFull), "floor: all saved, native call"),
+    (Case::Deep("deep7"), "native counter just before a call"),
+    (Case::Deep("deep7+0x5"), "native counter on a call"),
+    (Case::Floor(Variant::DeepEven), "floor: a call made elsewhere"),
+    (Case::Floor(Variant::DeepOdd), "floor: a call so, predictor off"),
     (Case::Uprobe(Variant::WorkNop5), "uprobe + eBPF count, nop5 start"),
     (Case::Uprobe(Variant::WorkPush), "uprobe + eBPF count, push start"),
     (Case::Uprobe(Variant::Work), "uprobe + eBPF count, lea start"),
@@ -64,6 +70,7 @@ fn aim(case: Case) -> Option<f64> {
         Case::Trocar(Probe::Hash | Probe::Event) => Some(40.0),
         Case::Untouched
         | Case::AfterDetach
+        | Case::Deep(_)
         | Case::Floor(_)
         | Case::Trocar(_)
         | Case::Uprobe(_)
@@ -160,6 +167,7 @@ fn row(case: Case, what: &'static str, threads: usize, samples: Samples) -> Row 
     }
     let function = match case {
         Case::Floor(variant) | Case::Uprobe(variant) => variant,
+        Case::Deep(_) => Variant::Deep,
         _ => Variant::Work,
     };
     Row {
@@ -186,7 +194,7 @@ fn sample(case: Case, options: &Options, binary: &Binary, program: &mut Program)
         Case::Floor(variant) => plain(program, variant, batches, CALLS),
         Case::AfterDetach => {
             let mut probed = Probed::attach(program.pid(), Probe::Counter, Variant::Work.name())?;
-            chunks(program, &mut probed, CHUNK, CHUNK, CALLS)?;
+            chunks(program, &mut probed, Variant::Work, [CHUNK, CHUNK, CALLS])?;
             probed.detach()?;
             plain(program, Variant::Work, batches, CALLS)
         }
@@ -198,7 +206,8 @@ fn sample(case: Case, options: &Options, binary: &Binary, program: &mut Program)
             probed.detach()?;
             Ok(sample)
         }
-        Case::Trocar(probe) => ours(program, probe, batches),
+        Case::Trocar(probe) => ours(program, probe, (Variant::Work, Variant::Work.name()), batches),
+        Case::Deep(point) => ours(program, Probe::NativeCounter, (Variant::Deep, point), batches),
         // A peer gets a program of its own, so that what it leaves there is not in our figures.
         Case::Uprobe(variant) => {
             let mut program = Program::start(binary, program.threads());
@@ -227,26 +236,30 @@ fn plain(program: &mut Program, variant: Variant, batches: u32, calls: u32) -> R
     Ok(Sample { runs: vec![program.run(variant, batches.max(1), calls)?], ..Sample::default() })
 }
 
-/// Runs `batches` pairs in chunks, with a look after the session between two.
+/// Runs so many pairs in chunks of so many, of so many calls each, with a look after the session between two.
 fn chunks(
     program: &mut Program,
     probed: &mut Probed,
-    batches: u32,
-    chunk: u32,
-    calls: u32,
+    variant: Variant,
+    [batches, chunk, calls]: [u32; 3],
 ) -> Result<Vec<Pairs>, Trouble> {
     let mut runs = Vec::new();
     let mut left = batches.max(1);
     while left > 0 {
         let now = left.min(chunk);
         left -= now;
-        runs.push(program.run(Variant::Work, now, calls)?);
+        runs.push(program.run(variant, now, calls)?);
         probed.poll()?;
     }
     Ok(runs)
 }
 
-fn ours(program: &mut Program, probe: Probe, batches: u32) -> Result<Sample, Trouble> {
+fn ours(
+    program: &mut Program,
+    probe: Probe,
+    (variant, point): (Variant, &str),
+    batches: u32,
+) -> Result<Sample, Trouble> {
     let (chunk, calls) = match probe {
         Probe::Event => (EVENT_CHUNK, CALLS),
         Probe::Read => (CHUNK, CALLS / 5),
@@ -258,11 +271,11 @@ fn ours(program: &mut Program, probe: Probe, batches: u32) -> Result<Sample, Tro
         | Probe::Hash
         | Probe::Traps => (CHUNK, CALLS),
     };
-    let mut probed = Probed::attach(program.pid(), probe, Variant::Work.name())?;
+    let mut probed = Probed::attach(program.pid(), probe, point)?;
     // The first hits find the thread's context and touch its memory; they are counted and not timed.
-    let first = chunks(program, &mut probed, 1, 1, calls)?;
+    let first = chunks(program, &mut probed, variant, [1, 1, calls])?;
     probed.settle()?;
-    let runs = chunks(program, &mut probed, batches, chunk, calls)?;
+    let runs = chunks(program, &mut probed, variant, [batches, chunk, calls])?;
     let made: u64 = first.iter().chain(&runs).map(|r| r.calls).sum();
     let wrong: u64 = first.iter().chain(&runs).map(|r| r.wrong).sum();
     let counts = probed.detach()?;

@@ -61,6 +61,12 @@ pub enum Variant {
     FloorBare,
     /// Floor: everything saved around a native call.
     FloorFull,
+    /// Calls within calls, eight deep.
+    Deep,
+    /// Floor: the last of these calls made elsewhere, with the return predictor in step.
+    DeepEven,
+    /// The same, with the return predictor out of step.
+    DeepOdd,
 }
 
 impl Variant {
@@ -73,6 +79,9 @@ impl Variant {
             Self::WorkNop5 => "work_nop5",
             Self::FloorBare => "floor_bare",
             Self::FloorFull => "floor_full",
+            Self::Deep => "deep",
+            Self::DeepEven => "deep_even",
+            Self::DeepOdd => "deep_odd",
         }
     }
 }

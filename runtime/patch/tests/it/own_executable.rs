@@ -53,7 +53,8 @@ fn original_bytes<'a>(plan: &'a SitePlan, t: &Trampoline, i: &Instruction) -> &'
 fn call(original: &Instruction, t: &Trampoline, offset: usize) {
     let literal = u64::from_le_bytes(t.bytes[t.bytes.len() - 8..].try_into().unwrap());
     assert_eq!(literal, original.next_ip());
-    let at = offset + 16;
+    // The call that keeps the return predictor in step, and what it leads over.
+    let at = offset + 17;
     let jump = Decoder::with_ip(64, &t.bytes[at..], t.address + at as u64, DecoderOptions::NONE).decode();
     match original.op0_kind() {
         OpKind::NearBranch64 => assert_eq!(jump.near_branch_target(), original.near_branch_target()),

@@ -102,12 +102,17 @@ fn call(text: &[u8], at: u64) -> (Vec<Instruction>, u64) {
     let literal = u64::from_le_bytes(t.bytes[t.bytes.len() - 8..].try_into().unwrap());
     let code = Decoder::with_ip(64, &t.bytes[..t.bytes.len() - 8], t.address, DecoderOptions::NONE);
     let list: Vec<Instruction> = code.into_iter().skip_while(|i| i.code() != Code::Call_rel32_64).collect();
-    let [push, ..] = list[2..] else { panic!("{list:?}") };
-    assert_eq!(list[0].near_branch_target(), list[1].ip(), "a call to the next instruction");
-    assert_eq!((list[1].mnemonic(), list[1].memory_displacement64()), (Mnemonic::Lea, 8));
+    let [stray, lea, push, ..] = list[1..] else { panic!("{list:?}") };
+    assert_eq!(list[0].near_branch_target(), lea.ip(), "a call that returns to nobody");
+    assert_eq!(
+        stray.mnemonic(),
+        Mnemonic::Int3,
+        "a call to the very next instruction is none to the predictor"
+    );
+    assert_eq!((lea.mnemonic(), lea.memory_displacement64()), (Mnemonic::Lea, 8));
     assert_eq!(push.mnemonic(), Mnemonic::Push);
     assert_eq!(push.ip_rel_memory_address(), t.address + t.bytes.len() as u64 - 8);
-    (list[3..].to_vec(), literal)
+    (list[4..].to_vec(), literal)
 }
 
 #[test]
