@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memmap2::MmapRaw;
 use sha2::{Digest, Sha256};
@@ -79,6 +79,8 @@ pub struct Detached {
     pub mappings_left: usize,
     /// What is left, and why.
     pub residue: Vec<String>,
+    /// Nanoseconds from the start until the text was written back.
+    pub restored_ns: u64,
     /// Nanoseconds from the start to the last mapping gone.
     pub detach_ns: u64,
     /// Longest stop of the whole target.
@@ -215,7 +217,7 @@ impl Attachment {
             hash_before,
             stops,
             has_stub: stub.is_some(),
-            attach_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            attach_ns: nanoseconds(began.elapsed()),
             threads: armed.threads,
             memory,
         })
@@ -365,10 +367,15 @@ impl Attachment {
             sha256: (std::mem::take(&mut self.hash_before), after),
             mappings_left: gone.mappings_left,
             residue: gone.residue,
-            detach_ns: u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            restored_ns: nanoseconds(gone.restored_at.saturating_duration_since(began)),
+            detach_ns: nanoseconds(began.elapsed()),
             pause_ns: stops.longest(),
         })
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Tells the agent of the threads that arming saw: each has its context, and where all of them keep their thread pointer.

@@ -48,6 +48,8 @@ pub(crate) struct Gone {
     pub(crate) restored: bool,
     pub(crate) residue: Vec<String>,
     pub(crate) mappings_left: usize,
+    /// When the text was written back.
+    pub(crate) restored_at: Instant,
 }
 
 /// Detaches. Runs on a tracer thread.
@@ -61,6 +63,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
     let in_slack = |ip: u64| slack.binary_search(&ip).is_ok();
     let ours = |ip: u64| in_slack(ip) || job.ranges.iter().any(|r| r.contains(&ip));
     let mut changed: Option<Vec<u64>> = None;
+    let mut restored_at = began;
     let mut awaited = false;
     let mut rest = Duration::from_millis(1);
     loop {
@@ -72,6 +75,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
             awaited = !slack.is_empty()
                 && world.threads.iter().any(|t| handler_returns(job.memory, t, &map_list, in_slack));
             changed = Some(restore(job.memory, job.trampolines, awaited));
+            restored_at = Instant::now();
         }
         let left = changed.as_deref().unwrap_or(&[]);
         // What is there instead may lead to us all the same: another tool has moved our jump, or it could not be undone.
@@ -98,7 +102,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
                 .count();
             let mappings_left = named.max(residue.len());
             residue.extend(sites);
-            return Ok(Gone { restored, mappings_left, residue });
+            return Ok(Gone { restored, mappings_left, residue, restored_at });
         }
         stops.add(world.release());
         if began.elapsed() > job.patience {
@@ -107,6 +111,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
                 restored,
                 residue: busy.into_iter().chain(sites).collect(),
                 mappings_left: left,
+                restored_at,
             });
         }
         // Each look stops the target: further and further apart.

@@ -77,6 +77,20 @@ core::arch::global_asm!(
     ".popsection",
 );
 
+/// What clone says inside the kernel while something waits for the thread (`copy_process` in `kernel/fork.c`).
+const ERESTARTNOINTR: i64 = -513;
+
+/// What the kernel has said to a lender that asked for a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing yet: it has not asked, or was interrupted and will ask again.
+    NotYet,
+    /// There is one.
+    Created,
+    /// There is none.
+    Refused,
+}
+
 /// Offsets in the code, as the assembler found them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -187,18 +201,22 @@ impl<'a> Foothold<'a> {
         self.at.plus(self.table.name)
     }
 
-    /// What the kernel has answered to the lender that stopped in the code: it has created a thread, or not, or was not
-    /// asked yet. `None`: that cannot be told any more.
-    pub(crate) fn has_created(&self, now: &Registers) -> Option<bool> {
+    /// What the kernel has answered to the lender that stopped in the code. `None`: that cannot be told any more.
+    pub(crate) fn answer(&self, now: &Registers) -> Option<Answer> {
         let Table { answered, kept, last, .. } = self.table;
         let answer = match now.rip.wrapping_sub(self.at.0) {
-            at if at < answered => return Some(false),
+            at if at < answered => return Some(Answer::NotYet),
             at if at == answered => now.rax,
             at if at < kept => now.rcx,
             at if at <= last => now.r8,
             _ => return None,
         };
-        Some(answer.cast_signed() > 0)
+        Some(match answer.cast_signed() {
+            // It makes the call again when it goes on.
+            ERESTARTNOINTR => Answer::NotYet,
+            ..0 => Answer::Refused,
+            _ => Answer::Created,
+        })
     }
 
     /// Whether a thread at `ip` executes the code.

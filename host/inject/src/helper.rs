@@ -224,7 +224,6 @@ impl<'a> Helper<'a> {
         const UNSHARE: u64 = 2;
         let (rw, rx) = (libc::PROT_READ | libc::PROT_WRITE, libc::PROT_READ | libc::PROT_EXEC);
         let (private, fixed) = (libc::MAP_PRIVATE as u64, libc::MAP_FIXED as u64);
-        ptrace::make_ordinary(self.tid);
         // A fault with its signal blocked would take the program's own handler away (`force_sig_info_to_task` in
         // `kernel/signal.c`); not blocked, it stops here, and nobody delivers it.
         let faults = FAULTS.iter().fold(0, |set, signal| set | 1u64 << (signal - 1));

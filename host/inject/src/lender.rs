@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
-use crate::foothold::{self, Foothold};
+use crate::foothold::{self, Answer, Foothold};
 use crate::helper::{DEADLINE, FAULTS, Lenders};
 use crate::load::lost;
 use crate::newborn::{newborn, newborn_for_certain};
@@ -24,7 +24,8 @@ use crate::request::Stops;
 use crate::stop::{Stopped, World, gone, is_gone, is_ours, out_of_reach, pause, tasks};
 use crate::tracer;
 
-/// How long the lender may take to create the helper.
+/// How long the lender may take to create the helper, in the first try; in the nth, n times as long: where many threads
+/// share a processor, one waits for its turn.
 const LEND_DEADLINE: Duration = Duration::from_millis(100);
 /// Stops of the whole process that may be on their way before a thread runs at all.
 const EXTRA_STOPS: u32 = 4;
@@ -41,14 +42,18 @@ pub(crate) fn lend(
     const REFUSALS: u32 = 3;
     let Lenders { pid, filtered, .. } = *lenders;
     let mut refusals = 0;
-    for _ in 0..TRIES {
+    for patience in (1..=TRIES).map(|n| n * LEND_DEADLINE) {
         // A helper of ours is none of these.
         let known = tasks(pid)?;
         // Until now it ran, or slept as it would have anyway.
         let thread = World::stop_one(pid, filtered, &usable)?;
         foothold.in_use();
-        match lend_one(lenders, thread, foothold, &known, stops)? {
-            Lent::Helper(helper) => return Ok(helper),
+        match lend_one(lenders, thread, foothold, (&known, patience), stops)? {
+            Lent::Helper(helper) => {
+                // Before its first turn: others may wait for one as well.
+                ptrace::make_ours(helper);
+                return Ok(helper);
+            }
             // It is where it was, and there is no helper: nobody executes the code.
             Lent::Not => foothold.free(),
             Lent::Refused => {
@@ -66,7 +71,7 @@ pub(crate) fn lend(
     }
     Err(Failure::new(
         FailureKind::NothingPatched,
-        format!("the signals of process {pid} leave no thread alone long enough to work for us"),
+        format!("no thread of process {pid} came to work for us: signals came first, or none had a turn on a processor"),
     )
     .hint("the target was let go untouched; try again"))
 }
@@ -75,7 +80,8 @@ pub(crate) fn lend(
 enum Lent {
     /// The helper's id.
     Helper(pid_t),
-    /// A signal came first, which is delivered when the thread is let go.
+    /// The kernel was not asked for one: a signal came first, which is delivered when the thread is let go, or the thread has
+    /// not had a turn.
     Not,
     /// The kernel created no thread.
     Refused,
@@ -86,7 +92,7 @@ fn lend_one(
     lenders: &Lenders<'_>,
     thread: Stopped,
     foothold: &mut Foothold<'_>,
-    known: &[pid_t],
+    (known, patience): (&[pid_t], Duration),
     stops: &mut Stops,
 ) -> Result<Lent, Failure> {
     let began = Instant::now();
@@ -97,8 +103,18 @@ fn lend_one(
     // A filter that is suspended for our calls must be in force again before the program makes one, and a program that is
     // suspended does not run.
     let held = filtered || ptrace::is_suspended(thread.tid);
-    let mut lender =
-        Lender { pid, thread, original, mask: 0, foothold, began, is_stopped: true, asked: false, extra: 0 };
+    let mut lender = Lender {
+        pid,
+        thread,
+        original,
+        mask: 0,
+        foothold,
+        patience,
+        began,
+        is_stopped: true,
+        asked: false,
+        extra: 0,
+    };
     let lent = lender.start(held, filtered).and_then(|()| {
         if held {
             return lender.lend_held();
@@ -127,6 +143,8 @@ struct Lender<'a, 'f> {
     /// Its signal mask.
     mask: u64,
     foothold: &'a mut Foothold<'f>,
+    /// How long it may take.
+    patience: Duration,
     /// When its stop began.
     began: Instant,
     /// It is, as far as it is known.
@@ -166,7 +184,7 @@ impl Lender<'_, '_> {
     /// next, where it gets its registers back before it runs any more.
     fn lend_held(&mut self) -> Result<Lent, Failure> {
         let tid = self.thread.tid;
-        let until = Instant::now() + LEND_DEADLINE;
+        let until = Instant::now() + self.patience;
         let mut child = None;
         for rounds in 0.. {
             match ptrace::poll(tid).map_err(|e| self.failed("waiting for", &e))? {
@@ -187,10 +205,10 @@ impl Lender<'_, '_> {
                 }
                 Some(event) if self.passes_over(event)? => {}
                 Some(event) => {
-                    let inside = self.give_back(event)? == Some(false);
+                    let answer = self.give_back(event)?;
                     return Ok(match child {
                         Some(helper) => Lent::Helper(helper),
-                        None if inside && !self.asked => Lent::Not,
+                        None if answer == Some(Answer::NotYet) => Lent::Not,
                         None => Lent::Refused,
                     });
                 }
@@ -206,10 +224,10 @@ impl Lender<'_, '_> {
     /// stopped once more, to be let go.
     fn lend_running(&mut self, known: &[pid_t], stops: &mut Stops) -> Result<Lent, Failure> {
         let (pid, tid) = (self.pid, self.thread.tid);
-        let until = Instant::now() + LEND_DEADLINE;
+        let until = Instant::now() + self.patience;
         let mut child = None;
-        // What the thread itself shows: it has created one, or has not, or does not show it any more.
-        let mut created = None;
+        // What the thread itself shows, if it still does.
+        let mut answer = None;
         for rounds in 0.. {
             match child {
                 None => {
@@ -235,7 +253,7 @@ impl Lender<'_, '_> {
                 Some(event) => {
                     self.began = Instant::now();
                     self.is_stopped = true;
-                    created = self.give_back(event)?;
+                    answer = self.give_back(event)?;
                     self.thread.let_go();
                     stops.add(self.began.elapsed());
                     self.is_stopped = false;
@@ -250,13 +268,13 @@ impl Lender<'_, '_> {
                 None => self.wait_on(rounds, until)?,
             }
         }
-        if child.is_none() && created != Some(false) {
-            child = self.find(known, created == Some(true), until)?;
+        if child.is_none() && matches!(answer, None | Some(Answer::Created)) {
+            child = self.find(known, answer.is_some(), until)?;
             child.into_iter().for_each(tracer::seized);
         }
         Ok(match child {
             Some(helper) => Lent::Helper(helper),
-            None if !self.asked => Lent::Not,
+            None if answer == Some(Answer::NotYet) || !self.asked => Lent::Not,
             None => Lent::Refused,
         })
     }
@@ -295,9 +313,9 @@ impl Lender<'_, '_> {
         Ok(true)
     }
 
-    /// Gives the stopped thread everything back that it has not taken itself. Whether it has created a thread for us, if it
-    /// was still at our code, and that can be told.
-    fn give_back(&mut self, event: Event) -> Result<Option<bool>, Failure> {
+    /// Gives the stopped thread everything back that it has not taken itself. What the kernel has answered it, if it was still
+    /// at our code, and that can be told.
+    fn give_back(&mut self, event: Event) -> Result<Option<Answer>, Failure> {
         let tid = self.thread.tid;
         let now = ptrace::registers(tid).map_err(|e| self.failed("reading", &e))?;
         let inside = self.foothold.contains(now.rip);
@@ -314,7 +332,7 @@ impl Lender<'_, '_> {
         // What our code did is not the program's fault.
         let ours = inside && FAULTS.contains(&held) && ptrace::raised_by_itself(tid);
         self.thread.hold(if ours { 0 } else { held });
-        Ok(if inside { self.foothold.has_created(&now) } else { None })
+        Ok(if inside { self.foothold.answer(&now) } else { None })
     }
 
     /// Nothing was heard of the thread yet.

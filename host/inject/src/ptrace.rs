@@ -199,11 +199,15 @@ pub(crate) fn dispatches_calls(tid: pid_t) -> bool {
     got == 0 && mode != 0
 }
 
-/// Gives a thread of ours the ordinary schedule and every processor, whatever it has inherited.
-pub(crate) fn make_ordinary(tid: pid_t) {
+/// Gives a thread of ours the ordinary schedule, there the first place, and every processor, whatever it has inherited: it
+/// lives for milliseconds, unless it has to wait for its turn among many. Not the real-time schedule: a guest's start
+/// function runs on it.
+pub(crate) fn make_ours(tid: pid_t) {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: the kernel reads one `sched_param`. Refusal leaves it as it is.
     unsafe { libc::sched_setscheduler(tid, libc::SCHED_OTHER, &raw const parameters) };
+    // SAFETY: takes numbers. Refusal, without CAP_SYS_NICE, leaves it as it is.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, tid.unsigned_abs(), -20) };
     let everywhere = [u64::MAX; 16];
     // SAFETY: the kernel reads that many bytes of processors, and takes those that there are.
     unsafe { libc::sched_setaffinity(tid, size_of_val(&everywhere), everywhere.as_ptr().cast()) };

@@ -459,6 +459,7 @@ impl Session {
                 text_sha256_after: done.sha256.1,
                 mappings_left: done.mappings_left,
                 residue: done.residue.into_iter().chain(self.corrupt).collect(),
+                restored_ns: done.restored_ns,
                 detach_ns: done.detach_ns,
                 pause_ns: done.pause_ns,
             },

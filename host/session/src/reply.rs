@@ -368,6 +368,8 @@ pub struct Receipt {
     pub mappings_left: usize,
     /// What is left and why, by name.
     pub residue: Vec<String>,
+    /// Time from the decision until the text was as before, or could not be made so.
+    pub restored_ns: u64,
     /// Time from the decision to the last mapping gone.
     pub detach_ns: u64,
     /// Longest single stop of the whole target.

@@ -168,6 +168,7 @@ pub(crate) fn receipt(restored: bool, residue: &[&str]) -> Reply {
         text_sha256_after: s(if restored { "0123456789abcdef0123456789abcdef" } else { "fedcba9876543210" }),
         mappings_left: residue.len(),
         residue: residue.iter().map(|what| s(what)).collect(),
+        restored_ns: 400_000,
         detach_ns: 3_200_000,
         pause_ns: 95_000,
     })
