@@ -54,6 +54,8 @@ pub struct Attaching {
     pub ratio_of_least: f64,
     /// Median of the ratio within each pair of attach and bare stop.
     pub ratio_in_pairs: f64,
+    /// Microseconds from the decision to take it out until the text was as before.
+    pub restored_us: Spread,
     /// Microseconds from the decision to take it out to the last mapping gone.
     pub detach_us: Spread,
 }
@@ -99,7 +101,8 @@ fn one_target(attaches: u32, binary: &Binary, threads: usize, doing: Doing) -> R
         program.keep_busy();
     }
     let (mut prepare, mut attach, mut longest, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut ready, mut detach, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ready, mut ratios) = (Vec::new(), Vec::new());
+    let (mut restored, mut detach) = (Vec::new(), Vec::new());
     let mut stops: Vec<Vec<u64>> = Vec::new();
     for _ in 0..attaches {
         let stop = trocar_inject::bare_stop(id).map_err(|failure| failure.to_string())?;
@@ -121,7 +124,9 @@ fn one_target(attaches: u32, binary: &Binary, threads: usize, doing: Doing) -> R
                 None => stops.push(vec![ns]),
             }
         }
-        detach.push(probed.detach()?.receipt.detach_ns);
+        let receipt = probed.detach()?.receipt;
+        restored.push(receipt.restored_ns);
+        detach.push(receipt.detach_ns);
         park_timeout(Duration::from_millis(2));
     }
     let spread = |ns: &[u64]| Spread::of_ns_in_us(ns).unwrap_or_default();
@@ -139,6 +144,7 @@ fn one_target(attaches: u32, binary: &Binary, threads: usize, doing: Doing) -> R
         ratio_of_medians: longest.median / bare.median,
         ratio_of_least: longest.min / bare.min,
         ratio_in_pairs: median(&ratios).unwrap_or_default(),
+        restored_us: spread(&restored),
         detach_us: spread(&detach),
     })
 }

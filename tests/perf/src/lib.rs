@@ -19,6 +19,7 @@ pub mod probes;
 pub mod program;
 pub mod serving;
 pub mod share;
+pub mod sites;
 
 /// What went wrong, as a sentence. A figure that cannot be had is reported with it, and the rest goes on.
 pub type Trouble = String;

@@ -8,7 +8,7 @@ use trocar_perf::machine::Machine;
 use trocar_perf::options::{Form, Options, Part};
 use trocar_perf::output::{Line, table};
 use trocar_perf::program::Binary;
-use trocar_perf::{Trouble, attaching, hits, serving, share};
+use trocar_perf::{Trouble, attaching, hits, serving, share, sites};
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -42,6 +42,11 @@ fn run(options: &Options) -> Result<(), Trouble> {
             Ok(all) => lines.extend(all.into_iter().map(Line::Memory)),
             Err(why) => lines.push(absent("memory", why)),
         }
+    }
+    if options.wants(Part::Sites) {
+        lines.push(
+            sites::measure(options, &binary, &note).map_or_else(|why| absent("sites", why), Line::Sites),
+        );
     }
     if options.wants(Part::Redis) {
         lines.push(serving::measure(options, &note).map_or_else(|why| absent("redis", why), Line::Redis));

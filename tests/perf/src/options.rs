@@ -27,6 +27,9 @@ pub struct Options {
     /// Numbers of threads of the targets that are attached to, calling and sleeping
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
     pub attach_threads: Vec<usize>,
+    /// Attaches to every function of a large program at once
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub site_attaches: u32,
     /// Pairs of redis-benchmark runs
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub redis_pairs: u32,
@@ -51,6 +54,8 @@ pub enum Part {
     Hits,
     /// Attaching, stopping and memory
     Attach,
+    /// Attaching to every function of a large program at once
+    Sites,
     /// Throughput of a redis-server
     Redis,
     /// Throughput of a redis-server under a probe that burns its fuel at every command

@@ -8,6 +8,7 @@ use crate::machine::Machine;
 use crate::pairs::Spread;
 use crate::serving::Serving;
 use crate::share::Share;
+use crate::sites::Sites;
 
 /// One JSON line.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +22,8 @@ pub enum Line {
     Attach(Attaching),
     /// Memory of a target.
     Memory(Memory),
+    /// Attaching to very many sites.
+    Sites(Sites),
     /// Throughput of redis.
     Redis(Serving),
     /// Throughput of redis under a probe that burns its fuel.
@@ -58,6 +61,7 @@ const HITS: &str =
 THREADS  WHAT                                  FUNCTION      MIN   MEDIAN  xFLOOR   AIM         HITS  LOST";
 const ATTACH: &str = "ATTACHING, MICROSECONDS    (least / median / greatest; aim: together under 50 000, longest stop at most 1.5 bare stops)";
 const MEMORY: &str = "MEMORY OF THE TARGET, KIB  (growth; aim: under 1536, agent image under 800 000 bytes)";
+const SITES: &str = "EVERY FUNCTION AT ONCE, MILLISECONDS    (least / median / greatest; aim: 10 000 sites attached in under 1000)";
 const REDIS: &str = "REDIS, A COUNTER ON processCommand   (aim: within 2 % of none)";
 const SHARE: &str =
     "REDIS, ALL FUEL BURNT AT EVERY COMMAND   (aim: 95 % of none, for a probe that has 5 % of a core)";
@@ -72,6 +76,7 @@ fn of(line: &Line) -> (&'static str, String) {
         Line::Hit(row) => (HITS, hit(row)),
         Line::Attach(a) => (ATTACH, attach(a)),
         Line::Memory(m) => (MEMORY, memory(m)),
+        Line::Sites(s) => (SITES, sites(s)),
         Line::Redis(r) => (REDIS, redis(r)),
         Line::Share(s) => (SHARE, share(s)),
         Line::Absent { part, why } => ("WITHOUT FIGURES", format!("{part}: {why}")),
@@ -116,7 +121,8 @@ fn attach(a: &Attaching) -> String {
     let stops: Vec<String> = a.stops_us.iter().map(spread).collect();
     format!(
         "{} thread(s) {doing}, {} times
-    prepare {}   attach {}   together {}   detach {}
+    prepare {}   attach {}   together {}
+    text as before {} (99 in 100 under {:.0}, aim 10000)   detach {}
     stops {}
     longest stop {}   bare stop {}   ratio {:.2} (of the least {:.2}, in pairs {:.2})
     99 in 100: longest stop under {:.0}, bare under {:.0}   (aim: 100 and 15 for each thread, {})",
@@ -125,6 +131,8 @@ fn attach(a: &Attaching) -> String {
         spread(&a.prepare_us),
         spread(&a.attach_us),
         spread(&a.ready_us),
+        spread(&a.restored_us),
+        a.restored_us.p99,
         spread(&a.detach_us),
         stops.join("   then "),
         spread(&a.longest_stop_us),
@@ -157,6 +165,25 @@ fn memory(m: &Memory) -> String {
         parts(&m.attached),
         parts(&m.after_hits),
         parts(&m.after_detach),
+    )
+}
+
+fn sites(s: &Sites) -> String {
+    let spread = |s: &Spread| format!("{:.1} / {:.1} / {:.1}", s.min / 1e3, s.median / 1e3, s.max / 1e3);
+    format!(
+        "{}: {} sites, {} refused, {} times
+    prepare {}   attach {}   longest stop {}
+    text as before {}   detach {}   longest stop {}",
+        s.pattern,
+        s.sites,
+        s.refused,
+        s.attaches,
+        spread(&s.prepare_us),
+        spread(&s.attach_us),
+        spread(&s.longest_stop_us),
+        spread(&s.restored_us),
+        spread(&s.detach_us),
+        spread(&s.longest_stop_detaching_us),
     )
 }
 

@@ -50,7 +50,15 @@ impl Probed {
     /// # Errors
     /// What the session says, with its hint.
     pub fn attach(pid: u32, probe: Probe, point: &str) -> Result<Self, Trouble> {
-        Self::attach_within(pid, probe, point, None)
+        Self::put(pid, probe, point, None, true)
+    }
+
+    /// The same on all functions that a pattern names and that can be patched.
+    ///
+    /// # Errors
+    /// As [`Probed::attach`].
+    pub fn attach_all(pid: u32, probe: Probe, pattern: &str) -> Result<Self, Trouble> {
+        Self::put(pid, probe, pattern, None, false)
     }
 
     /// The same with such a limit; 1 is all of a core.
@@ -62,6 +70,16 @@ impl Probed {
         probe: Probe,
         point: &str,
         max_core: Option<f64>,
+    ) -> Result<Self, Trouble> {
+        Self::put(pid, probe, point, max_core, true)
+    }
+
+    fn put(
+        pid: u32,
+        probe: Probe,
+        point: &str,
+        max_core: Option<f64>,
+        strict: bool,
     ) -> Result<Self, Trouble> {
         let wasm = wat::parse_str(probe.text()).map_err(|e| format!("the probe {}: {e}", probe.name()))?;
         let request = Request {
@@ -77,7 +95,7 @@ impl Probed {
             max_core,
             sample: 1,
             native: probe.is_native(),
-            strict: true,
+            strict,
         };
         let say = |failure: Failure| format!("the probe {}: {failure}", probe.name());
         let began = Instant::now();
