@@ -29,8 +29,8 @@ enum Case {
     Untouched,
     Floor(Variant),
     Trocar(Probe),
-    /// A native counter at this place of the calls within calls.
-    Deep(&'static str),
+    /// A probe at this place of the calls within calls.
+    Deep(Probe, &'static str),
     ClosedGate,
     AfterDetach,
     Uprobe(Variant),
@@ -50,8 +50,9 @@ const CASES: &[(Case, &str)] = &[
     (Case::Trocar(Probe::Event), "event, 64 bytes"),
     (Case::Floor(Variant::FloorBare), "floor: jump, increment, jump"),
     (Case::Floor(Variant::FloorFull), "floor: all saved, native call"),
-    (Case::Deep("deep7"), "native counter just before a call"),
-    (Case::Deep("deep7+0x5"), "native counter on a call"),
+    (Case::Deep(Probe::NativeCounter, "deep7"), "native counter just before a call"),
+    (Case::Deep(Probe::NativeCounter, "deep7+0x5"), "native counter on a call"),
+    (Case::Deep(Probe::Counter, "deep7"), "counter just before a call"),
     (Case::Floor(Variant::DeepEven), "floor: a call made elsewhere"),
     (Case::Floor(Variant::DeepOdd), "floor: a call so, predictor off"),
     (Case::Uprobe(Variant::WorkNop5), "uprobe + eBPF count, nop5 start"),
@@ -70,7 +71,7 @@ fn aim(case: Case) -> Option<f64> {
         Case::Trocar(Probe::Hash | Probe::Event) => Some(40.0),
         Case::Untouched
         | Case::AfterDetach
-        | Case::Deep(_)
+        | Case::Deep(..)
         | Case::Floor(_)
         | Case::Trocar(_)
         | Case::Uprobe(_)
@@ -167,7 +168,7 @@ fn row(case: Case, what: &'static str, threads: usize, samples: Samples) -> Row 
     }
     let function = match case {
         Case::Floor(variant) | Case::Uprobe(variant) => variant,
-        Case::Deep(_) => Variant::Deep,
+        Case::Deep(..) => Variant::Deep,
         _ => Variant::Work,
     };
     Row {
@@ -207,7 +208,7 @@ fn sample(case: Case, options: &Options, binary: &Binary, program: &mut Program)
             Ok(sample)
         }
         Case::Trocar(probe) => ours(program, probe, (Variant::Work, Variant::Work.name()), batches),
-        Case::Deep(point) => ours(program, Probe::NativeCounter, (Variant::Deep, point), batches),
+        Case::Deep(probe, point) => ours(program, probe, (Variant::Deep, point), batches),
         // A peer gets a program of its own, so that what it leaves there is not in our figures.
         Case::Uprobe(variant) => {
             let mut program = Program::start(binary, program.threads());

@@ -72,7 +72,7 @@ fn every_row_of_ours_counts_every_call() {
         let events = if row.what.starts_with("event") { row.hits.unwrap() } else { 0 };
         assert_eq!(row.events, events, "{row:?}");
     }
-    assert_eq!(rows.len(), 2 * 12);
+    assert_eq!(rows.len(), 2 * 13);
 }
 
 #[test]
