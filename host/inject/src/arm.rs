@@ -7,19 +7,25 @@
 use std::ops::Range;
 
 use libc::pid_t;
-use trocar_patch::{Trampoline, reaches_in};
+use trocar_abi::{PAGE, round_up};
+use trocar_patch::{Patch, Trampoline, reaches_in};
 use trocar_target::{Failure, FailureKind, Mapping};
 
-use crate::load::lost;
+use crate::load::{lost, unreadable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
+use crate::semaphores::Raised;
 use crate::stacks::{live_stacks, of_all_stacks};
 use crate::stop::{Stopped, World};
 use crate::threads::Seen;
 use crate::tracer;
+use crate::watched::Watched;
 
 /// Tries before a site that some thread will not leave is given up.
 const TRIES: u32 = 50;
+
+/// Sites whose pages are copied in one stop.
+const COPIED_AT_ONCE: usize = 128;
 
 /// What arming saw.
 #[derive(Debug)]
@@ -30,19 +36,23 @@ pub(crate) struct Armed {
     pub(crate) seen: Vec<Seen>,
 }
 
-/// Writes every jump. Returns the threads that were stopped.
+/// What is to be armed.
+pub(crate) struct Arm<'a> {
+    pub(crate) trampolines: &'a [Trampoline],
+    pub(crate) modules: &'a [Watched],
+    pub(crate) semaphores: &'a [Raised],
+}
+
+/// Writes every jump and raises the semaphores. Returns the threads that were stopped.
 pub(crate) fn arm(
     pid: pid_t,
     memory: &RemoteMemory,
-    trampolines: &[Trampoline],
+    what: &Arm<'_>,
     stops: &mut Stops,
 ) -> Result<Armed, Failure> {
-    // Writing a page's own bytes makes our private copy of it now, so that the stop does not wait for that.
-    for trampoline in trampolines {
-        unchanged(pid, memory, trampoline)?;
-        for patch in trampoline.patches() {
-            memory.write(RemoteAddress(patch.address), &patch.original).map_err(|e| lost(pid, &e))?;
-        }
+    let trampolines = what.trampolines;
+    if trampolines.len() > COPIED_AT_ONCE {
+        trampolines.chunks(COPIED_AT_ONCE).try_for_each(|some| copy_pages(pid, memory, what, some, stops))?;
     }
     let mut windows: Vec<&Trampoline> = trampolines.iter().collect();
     windows.sort_by_key(|t| t.window.start);
@@ -74,11 +84,14 @@ pub(crate) fn arm(
             continue;
         }
         let mut count = 0;
-        let written = write(pid, memory, &mut world, trampolines, &inside, &mut count);
+        let written = still_there(memory, what)
+            .and_then(|()| write(pid, memory, &mut world, trampolines, &inside, &mut count));
         if written.is_err() {
             // Only what was written here: what another tool has at the next site is not ours to undo.
-            restore(memory, trampolines.get(..count).unwrap_or(&[]), false);
+            restore(memory, trampolines.iter().take(count), false);
         }
+        // One that cannot be raised is the caller's to undo, with the text.
+        let written = written.and_then(|()| what.semaphores.iter().try_for_each(|s| s.raise(memory)));
         let mut seen: Vec<Seen> = world.threads.iter().filter_map(Seen::of).collect();
         stops.add(world.release());
         written?;
@@ -121,6 +134,39 @@ fn write<'a>(
     Ok(())
 }
 
+/// Makes our private copies of the pages under many sites before the stop in which all of them are written, which would
+/// take too long else: by writing what is there. In a stop too: a module may go at any other time, and what comes to lie
+/// in its place is not ours to write.
+fn copy_pages(
+    pid: pid_t,
+    memory: &RemoteMemory,
+    what: &Arm<'_>,
+    trampolines: &[Trampoline],
+    stops: &mut Stops,
+) -> Result<(), Failure> {
+    let world = World::stop(pid, |_| true)?;
+    still_there(memory, what)?;
+    for trampoline in trampolines {
+        unchanged(pid, memory, trampoline)?;
+        for patch in trampoline.patches() {
+            memory.write(RemoteAddress(patch.address), &patch.original).map_err(|e| lost(pid, &e))?;
+        }
+    }
+    stops.add(world.release());
+    Ok(())
+}
+
+/// That the modules are still the ones that the plan was made for.
+fn still_there(memory: &RemoteMemory, what: &Arm<'_>) -> Result<(), Failure> {
+    let other = |m: &&Watched| m.head.as_ref().is_some_and(|head| !head.is_there(memory));
+    let Some(module) = what.modules.iter().find(other) else { return Ok(()) };
+    Err(Failure::new(
+        FailureKind::NothingPatched,
+        format!("{} was unloaded while we were about to patch it", module.name),
+    )
+    .hint("run the command again: what is loaded by then is probed"))
+}
+
 /// That the text is still what the plan was made for: the window, and what is written outside of it.
 fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Result<(), Failure> {
     let window = &trampoline.window;
@@ -128,7 +174,7 @@ fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Resu
         trampoline.patches().iter().filter(|p| p.address < window.start || p.range().end > window.end);
     let outside = outside.map(|p| (p.address, &p.original));
     for (at, original) in std::iter::once((window.start, &trampoline.original)).chain(outside) {
-        let live = memory.bytes(RemoteAddress(at), original.len()).map_err(|e| lost(pid, &e))?;
+        let live = memory.bytes(RemoteAddress(at), original.len()).map_err(|e| unreadable(pid, at, &e))?;
         if live != *original {
             return Err(Failure::new(
                 FailureKind::NothingPatched,
@@ -139,7 +185,7 @@ fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Resu
     }
     for patch in trampoline.patches() {
         let start = RemoteAddress(patch.address.wrapping_sub(patch.before.len() as u64));
-        let live = memory.bytes(start, patch.before.len()).map_err(|e| lost(pid, &e))?;
+        let live = memory.bytes(start, patch.before.len()).map_err(|e| unreadable(pid, start.0, &e))?;
         if reaches_in(&patch.before, &live) {
             return Err(Failure::new(
                 FailureKind::NothingPatched,
@@ -151,10 +197,15 @@ fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Resu
     Ok(())
 }
 
-/// Puts the original bytes back where our jumps are. What is there now and is neither ours nor the original (the module
-/// was unloaded, another tool came) is left alone. So is all slack while it is `awaited` (a signal handler will return to
-/// a jump in it); it can be restored later. Returns the addresses of what was left alone.
-pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline], awaited: bool) -> Vec<u64> {
+/// Puts the original bytes back where our jumps are. What is there now and is neither ours nor the original (another tool
+/// came) is left alone, and where nothing is mapped any more there is nothing to restore. So is all slack while it is
+/// `awaited` (a signal handler will return to a jump in it); it can be restored later. Returns the addresses of what was
+/// left alone.
+pub(crate) fn restore<'a>(
+    memory: &RemoteMemory,
+    trampolines: impl IntoIterator<Item = &'a Trampoline>,
+    awaited: bool,
+) -> Vec<u64> {
     let mut changed = Vec::new();
     for trampoline in trampolines {
         // The window's start comes first: as long as its jump may be there, the jump that it leads to stays.
@@ -162,14 +213,11 @@ pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline], awaited
         for patch in trampoline.undo() {
             let at = RemoteAddress(patch.address);
             let live = memory.some(at, patch.bytes.len());
+            if live.is_empty() {
+                continue;
+            }
             keep |= awaited && patch.address != trampoline.window.start;
-            // A write that was cut off between two pages leaves bytes of both.
-            let ours = live.len() == patch.bytes.len()
-                && live
-                    .iter()
-                    .zip(patch.bytes.iter().zip(&patch.original))
-                    .all(|(l, (b, o))| l == b || l == o);
-            let restored = if live != patch.original && ours && !keep {
+            let restored = if live != patch.original && is_ours(patch, &live) && !keep {
                 memory.write(at, &patch.original).is_ok()
             } else {
                 live == patch.original
@@ -181,6 +229,18 @@ pub(crate) fn restore(memory: &RemoteMemory, trampolines: &[Trampoline], awaited
         }
     }
     changed
+}
+
+/// Whether these are the bytes that we have written there. A write that was cut off between two pages leaves bytes of both.
+fn is_ours(patch: &Patch, live: &[u8]) -> bool {
+    let first = usize::try_from(round_up(patch.address, PAGE) - patch.address).unwrap_or(0);
+    let cut = |from: &[u8], to: &[u8]| {
+        let (head, tail) = live.split_at_checked(first).unwrap_or((live, &[]));
+        from.starts_with(head) && to.ends_with(tail)
+    };
+    let whole = live.len() == patch.bytes.len();
+    let (ours, theirs) = (&*patch.bytes, &*patch.original);
+    live == ours || (whole && 0 < first && first < live.len() && (cut(ours, theirs) || cut(theirs, ours)))
 }
 
 /// Opens (1) or closes (0) every gate.

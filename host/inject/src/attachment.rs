@@ -1,5 +1,7 @@
 //! A probe in a target: from the plan to the receipt.
 
+mod leaving;
+
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -7,7 +9,6 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use memmap2::MmapRaw;
-use sha2::{Digest, Sha256};
 use trocar_abi::control::{Control, MAGIC, Op, context_heap, context_stride, flags};
 use trocar_abi::shared::{Layout, SharedHead};
 use trocar_abi::{PAGE, round_up};
@@ -15,7 +16,7 @@ use trocar_patch::{Placement, Template, Trampoline};
 use trocar_ring::SharedView;
 use trocar_target::{Failure, FailureKind, Process, free_gap_near, maps};
 
-use crate::arm::{Armed, arm, open};
+use crate::arm::{Arm, Armed, arm, open};
 use crate::detach::{Detach, PATIENCE, detach};
 use crate::filters::Filters;
 use crate::helper::{Helper, Lenders};
@@ -25,6 +26,7 @@ use crate::keeper::Keeper;
 use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::placed::{Placed, skips_red_zone, target_flags};
+use crate::proof::{self, Text};
 use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX};
 use crate::register::{Registered, register};
 use crate::request::{AttachPlan, ModulePlan, Stops};
@@ -32,6 +34,7 @@ use crate::semaphores::{Raised, of_sites};
 use crate::stub;
 use crate::threads::{Pool, named_inside};
 use crate::tracer::transaction;
+use crate::watched::{Watched, of_plan};
 
 /// Least contexts in the pool.
 const CONTEXTS_MIN: u32 = 16;
@@ -45,6 +48,7 @@ pub struct Attachment {
     layout_in_region: Region,
     blocks: Vec<Block>,
     trampolines: Vec<Trampoline>,
+    modules: Vec<Watched>,
     gates: Vec<u64>,
     semaphores: [Raised; 1],
     clean_pages: Vec<(u64, Vec<u8>)>,
@@ -62,30 +66,12 @@ pub struct Attachment {
     keeper: Option<Keeper>,
     _registered: Registered,
     _mapping: MmapRaw,
-    hash_before: String,
+    /// The text of the sites whose modules are there.
+    text: Vec<Text>,
     stops: Stops,
     has_stub: bool,
     attach_ns: u64,
     threads: usize,
-}
-
-/// The proof of a detach.
-#[derive(Clone, Debug)]
-pub struct Detached {
-    /// Whether every patched range is as before.
-    pub restored: bool,
-    /// SHA-256 over the patched ranges in order of address, before and after.
-    pub sha256: (String, String),
-    /// Mappings of ours that are left.
-    pub mappings_left: usize,
-    /// What is left, and why.
-    pub residue: Vec<String>,
-    /// Nanoseconds from the start until the text was written back.
-    pub restored_ns: u64,
-    /// Nanoseconds from the start to the last mapping gone.
-    pub detach_ns: u64,
-    /// Longest stop of the whole target.
-    pub pause_ns: u64,
 }
 
 /// Contexts to create at once for so many threads: a quarter more, at least sixteen.
@@ -129,7 +115,8 @@ impl Attachment {
         placed.settle(&region)?;
         let clock = find_clock(&memory, &map_list);
         let clean_pages = clean_pages(pid, &memory, &trampolines);
-        let hash_before = hash(&memory, &trampolines)?;
+        let text = proof::before(pid, &memory, &trampolines)?;
+        let modules = of_plan(plan);
         let mut stops = Stops::default();
         let mut filters = Filters::of(pid, plan.process.pid_inside, &mut stops);
         let filtered = filters.exist();
@@ -157,10 +144,11 @@ impl Attachment {
         let count = loaded.base + region.shared + std::mem::offset_of!(SharedHead, raised) as u64;
         let semaphores = [Raised { count, semaphores }];
         let undo = |failure: Failure| {
-            let everything = Detach {
+            let mut everything = Detach {
                 pid,
                 memory: &memory,
                 trampolines: &trampolines,
+                modules: &mut of_plan(plan),
                 gates: &gates,
                 ranges: &ranges,
                 semaphores: &semaphores,
@@ -170,7 +158,7 @@ impl Attachment {
                 patience: PATIENCE,
             };
             // The first failure is the one to report.
-            let _ = transaction(|| detach(&everything, &mut Stops::default()));
+            let _ = transaction(|| detach(&mut everything, &mut Stops::default()));
             failure
         };
         // Before any gate opens, so that from then on it can be switched off.
@@ -178,8 +166,8 @@ impl Attachment {
         let mapped = map_shared(&loaded.shared, &layout).map_err(|e| undo(shared_failure(&e)))?;
         let (mapping, view, keeper) = mapped;
         let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
-        let armed = transaction(|| arm(pid, &memory, &trampolines, &mut stops)).map_err(undo)?;
-        semaphores.iter().try_for_each(|s| s.raise(&memory)).map_err(undo)?;
+        let what = Arm { trampolines: &trampolines, modules: &modules, semaphores: &semaphores };
+        let armed = transaction(|| arm(pid, &memory, &what, &mut stops)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
         filters.look();
@@ -204,6 +192,7 @@ impl Attachment {
             layout_in_region: region,
             blocks,
             trampolines,
+            modules,
             gates,
             semaphores,
             clean_pages,
@@ -218,7 +207,7 @@ impl Attachment {
             keeper: Some(keeper),
             _registered: registered,
             _mapping: mapping,
-            hash_before,
+            text,
             stops,
             has_stub: stub.is_some(),
             attach_ns: nanoseconds(began.elapsed()),
@@ -353,47 +342,6 @@ impl Attachment {
         drop(lock);
         self.control = filled;
         self.pool.refresh(&self.memory, &filled)
-    }
-
-    /// Takes the probe out of the target.
-    ///
-    /// # Errors
-    /// The target ended, or would not be stopped. What can be undone was undone.
-    ///
-    /// The shared memory can be read until the attachment is dropped.
-    pub fn detach(&mut self) -> Result<Detached, Failure> {
-        let began = Instant::now();
-        self.close_gates()?;
-        self.turned_away();
-        let mut ranges = vec![self.region.clone()];
-        ranges.extend(self.blocks.iter().map(Block::range));
-        let job = Detach {
-            pid: self.pid,
-            memory: &self.memory,
-            trampolines: &self.trampolines,
-            gates: &self.gates,
-            ranges: &ranges,
-            semaphores: &self.semaphores,
-            contexts: self.pool.contexts(),
-            clean_pages: &self.clean_pages,
-            filtered: self.filters.exist(),
-            patience: PATIENCE,
-        };
-        let mut stops = Stops::default();
-        let lock = self.memory.lock(self.pid)?;
-        let gone = transaction(|| detach(&job, &mut stops))?;
-        drop(lock);
-        let after = hash(&self.memory, &self.trampolines)?;
-        drop(self.keeper.take());
-        Ok(Detached {
-            restored: gone.restored && after == self.hash_before,
-            sha256: (std::mem::take(&mut self.hash_before), after),
-            mappings_left: gone.mappings_left,
-            residue: gone.residue,
-            restored_ns: nanoseconds(gone.restored_at.saturating_duration_since(began)),
-            detach_ns: nanoseconds(began.elapsed()),
-            pause_ns: stops.longest(),
-        })
     }
 }
 
@@ -547,20 +495,6 @@ fn clean_pages(pid: i32, memory: &RemoteMemory, trampolines: &[Trampoline]) -> V
     });
     let len = usize::try_from(PAGE).unwrap_or(0);
     pages.into_iter().map(|page| (page, memory.some(RemoteAddress(page), len))).collect()
-}
-
-fn hash(memory: &RemoteMemory, trampolines: &[Trampoline]) -> Result<String, Failure> {
-    let mut ranges: Vec<Range<u64>> = trampolines.iter().flat_map(Trampoline::touched).collect();
-    ranges.sort_by_key(|r| r.start);
-    let mut hasher = Sha256::new();
-    for range in ranges {
-        let len = usize::try_from(range.end - range.start).unwrap_or(0);
-        let bytes = memory.bytes(RemoteAddress(range.start), len);
-        hasher.update(
-            bytes.map_err(|e| Failure::new(FailureKind::NoProcess, format!("reading the text: {e}")))?,
-        );
-    }
-    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 #[expect(

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use libc::pid_t;
 use trocar_abi::PAGE;
 use trocar_patch::Trampoline;
-use trocar_target::{Failure, Mapping, maps};
+use trocar_target::{Failure, FailureKind, Mapping, maps};
 
 use crate::arm::{open, restore};
 use crate::helper::{Call, Helper, Lenders};
@@ -20,6 +20,7 @@ use crate::request::Stops;
 use crate::semaphores::Raised;
 use crate::stacks::{handler_returns, of_all_stacks};
 use crate::stop::World;
+use crate::watched::{Watched, present};
 
 /// How long a session waits for its hits in flight.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,6 +30,8 @@ pub(crate) struct Detach<'a> {
     pub(crate) pid: pid_t,
     pub(crate) memory: &'a RemoteMemory,
     pub(crate) trampolines: &'a [Trampoline],
+    /// Their modules, as far as they are known: those that are gone are found in the stop, and left alone.
+    pub(crate) modules: &'a mut [Watched],
     pub(crate) gates: &'a [u64],
     /// Region and blocks.
     pub(crate) ranges: &'a [Range<u64>],
@@ -50,31 +53,40 @@ pub(crate) struct Gone {
     pub(crate) mappings_left: usize,
     /// When the text was written back.
     pub(crate) restored_at: Instant,
+    /// Somebody is still in our memory, so that it stays.
+    pub(crate) in_use: bool,
 }
 
 /// Detaches. Runs on a tracer thread.
-pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failure> {
+pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Failure> {
     open(job.pid, job.memory, job.gates, 0)?;
-    job.semaphores.iter().for_each(|raised| raised.lower(job.memory, job.trampolines));
     let began = Instant::now();
-    // A jump in slack is ours too: whoever is at it is as good as in a trampoline.
-    let mut slack: Vec<u64> = job.trampolines.iter().filter_map(Trampoline::slack).collect();
-    slack.sort_unstable();
-    let in_slack = |ip: u64| slack.binary_search(&ip).is_ok();
-    let ours = |ip: u64| in_slack(ip) || job.ranges.iter().any(|r| r.contains(&ip));
+    let slack = slack_of(job.trampolines.iter());
+    let ranges = job.ranges;
+    let ours =
+        |slack: &[u64], ip: u64| slack.binary_search(&ip).is_ok() || ranges.iter().any(|r| r.contains(&ip));
     let mut changed: Option<Vec<u64>> = None;
     let mut restored_at = began;
+    let mut there: Option<Vec<&Trampoline>> = None;
     let mut awaited = false;
     let mut rest = Duration::from_millis(1);
     loop {
         let map_list = maps(job.pid)?;
-        let mut world = World::stop(job.pid, |ip| !ours(ip))?;
+        let mut world = World::stop(job.pid, |ip| !ours(&slack, ip))?;
+        // Nothing comes or goes now. Later on, what holds a jump of ours is ours: see `watched`.
+        let there = there.get_or_insert_with(|| present(job.memory, job.modules, job.trampolines));
+        let slack = slack_of(there.iter().copied());
+        let in_slack = |ip: u64| slack.binary_search(&ip).is_ok();
+        let ours = |ip: u64| ours(&slack, ip);
+        if changed.is_none() {
+            job.semaphores.iter().for_each(|raised| raised.lower(job.memory, there));
+        }
         let map_list = of_all_stacks(job.pid, map_list, &world.threads)?;
         // Again while a signal handler was about to return to slack, or something could not be restored.
         if awaited || changed.as_ref().is_none_or(|c| !c.is_empty()) {
             awaited = !slack.is_empty()
                 && world.threads.iter().any(|t| handler_returns(job.memory, t, &map_list, in_slack));
-            changed = Some(restore(job.memory, job.trampolines, awaited));
+            changed = Some(restore(job.memory, there.iter().copied(), awaited));
             restored_at = Instant::now();
         }
         let left = changed.as_deref().unwrap_or(&[]);
@@ -84,7 +96,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
         let sites: Vec<String> =
             left.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
         let restored = sites.is_empty();
-        move_out(job, &mut world);
+        move_out(job.memory, there, &mut world);
         let mut busy = in_use(job, &world, &map_list, ours);
         busy.extend(reachable.iter().map(|at| format!("what is at {at:#x} now may lead to our trampoline")));
         if busy.is_empty() {
@@ -102,7 +114,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
                 .count();
             let mappings_left = named.max(residue.len());
             residue.extend(sites);
-            return Ok(Gone { restored, mappings_left, residue, restored_at });
+            return Ok(Gone { restored, mappings_left, residue, restored_at, in_use: false });
         }
         stops.add(world.release());
         if began.elapsed() > job.patience {
@@ -112,6 +124,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
                 residue: busy.into_iter().chain(sites).collect(),
                 mappings_left: left,
                 restored_at,
+                in_use: true,
             });
         }
         // Each look stops the target: further and further apart.
@@ -120,18 +133,25 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
     }
 }
 
+/// Jumps in slack are ours too: whoever is at one is as good as in a trampoline.
+fn slack_of<'a>(trampolines: impl Iterator<Item = &'a Trampoline>) -> Vec<u64> {
+    let mut slack: Vec<u64> = trampolines.filter_map(Trampoline::slack).collect();
+    slack.sort_unstable();
+    slack
+}
+
 fn overlaps(range: &Range<u64>, mapping: &Mapping) -> bool {
     mapping.start < range.end && range.start < mapping.end
 }
 
 /// Threads at a boundary of a window's copy go on in the restored text.
-fn move_out(job: &Detach<'_>, world: &mut World) {
+fn move_out(memory: &RemoteMemory, trampolines: &[&Trampoline], world: &mut World) {
     for thread in &mut world.threads {
         let Some(mut registers) = thread.registers else { continue };
-        let back = job.trampolines.iter().find_map(|t| Some((t, t.original_of(registers.rip)?)));
+        let back = trampolines.iter().find_map(|t| Some((*t, t.original_of(registers.rip)?)));
         // Where the text is not restored, the copy goes on being used.
         let restored =
-            |t: &Trampoline| job.memory.some(RemoteAddress(t.window.start), t.original.len()) == t.original;
+            |t: &Trampoline| memory.some(RemoteAddress(t.window.start), t.original.len()) == t.original;
         if let Some((_, ip)) = back.filter(|(t, _)| restored(t)) {
             registers.rip = ip;
             // If this fails the thread is gone, and does not use our memory any more.
@@ -167,28 +187,57 @@ fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let map_list = maps(pid)?;
     let lenders = Lenders { pid, memory, maps: &map_list, filtered };
     let mut helper = Helper::start(&lenders, |t| borrowable(memory, t), stops)?;
-    let mut what = Vec::new();
-    let mut calls: Vec<Call> = Vec::new();
-    for range in job.ranges {
-        what.push(format!("mapping at {:#x}", range.start));
-        calls.push((libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]));
+    let unmap = |r: &Range<u64>| (libc::SYS_munmap, [r.start, r.end - r.start, 0, 0, 0, 0]);
+    let calls: Vec<Call> = job.ranges.iter().map(unmap).collect();
+    let mut residue = failed(&mut helper, &calls, "mapping")?;
+    for pages in job.clean_pages.chunks(LETTER) {
+        residue.extend(drop_copies(job, &mut helper, &map_list, pages, stops)?);
     }
-    for (page, before) in job.clean_pages {
-        // Not if anything is different now: another session's jump, a debugger's breakpoint, another module.
-        if memory.some(RemoteAddress(*page), before.len()) != *before {
-            continue;
+    helper.end()?;
+    Ok(residue)
+}
+
+/// Drops our copies of restored pages back to their file. In a stop, so that the program does not put memory of its own in
+/// their place between our look and the call, which would empty it.
+fn drop_copies(
+    job: &Detach<'_>,
+    helper: &mut Helper<'_>,
+    maps: &[Mapping],
+    pages: &[(u64, Vec<u8>)],
+    stops: &mut Stops,
+) -> Result<Vec<String>, Failure> {
+    let world = match World::stop_beside(job.pid, helper.tid(), |_| true) {
+        Ok(world) => world,
+        Err(failure) if failure.kind == FailureKind::NothingPatched => {
+            let left = |(page, _): &(u64, _)| format!("{COPY} at {page:#x}: {}", failure.message);
+            return Ok(pages.iter().map(left).collect());
         }
-        what.push(format!("private copy of the text page at {page:#x}"));
-        calls.push((libc::SYS_madvise, [*page, PAGE, libc::MADV_DONTNEED as u64, 0, 0, 0]));
-    }
+        Err(failure) => return Err(failure),
+    };
+    let of_file = |page: u64| maps.iter().any(|m| m.is_file() && !m.shared && m.range().contains(&page));
+    // Not if anything is different now: another session's jump, a debugger's breakpoint, another module, or none.
+    let as_before = |(page, before): &&(u64, Vec<u8>)| {
+        of_file(*page) && job.memory.some(RemoteAddress(*page), before.len()) == *before
+    };
+    let drop = |(page, _): &(u64, _)| (libc::SYS_madvise, [*page, PAGE, libc::MADV_DONTNEED as u64, 0, 0, 0]);
+    let calls: Vec<Call> = pages.iter().filter(as_before).map(drop).collect();
+    let residue = failed(helper, &calls, COPY);
+    stops.add(world.release());
+    residue
+}
+
+/// What becomes a copy of ours when it is written.
+const COPY: &str = "private copy of the text page";
+
+/// Makes calls whose first argument is an address. What could not be done, and why.
+fn failed(helper: &mut Helper<'_>, calls: &[Call], what: &str) -> Result<Vec<String>, Failure> {
     let mut residue = Vec::new();
-    for (what, calls) in what.chunks(LETTER).zip(calls.chunks(LETTER)) {
-        for (what, answer) in what.iter().zip(helper.calls(calls)?) {
+    for letter in calls.chunks(LETTER) {
+        for ((_, [at, ..]), answer) in letter.iter().zip(helper.calls(letter)?) {
             if let Err(failure) = answer {
-                residue.push(format!("{what}: {}", failure.message));
+                residue.push(format!("{what} at {at:#x}: {}", failure.message));
             }
         }
     }
-    helper.end()?;
     Ok(residue)
 }

@@ -329,6 +329,15 @@ pub(crate) fn lost(pid: pid_t, error: &io::Error) -> Failure {
     .hint("it has ended, or it has started another program")
 }
 
+/// Text that cannot be read while the process is there: its module was unloaded.
+pub(crate) fn unreadable(pid: pid_t, at: u64, error: &io::Error) -> Failure {
+    if error.raw_os_error() != Some(libc::EIO) {
+        return lost(pid, error);
+    }
+    Failure::new(FailureKind::NothingPatched, format!("the text at {at:#x} is not there any more: {error}"))
+        .hint("its module was unloaded; run the command again: what is loaded by then is probed")
+}
+
 /// Address of the vdso's clock, zero if there is none, or if it would make a system call: so it does where the machine's
 /// clock is not one that user code can read (`vdso_clock_mode` in `include/vdso/clocksource.h`).
 pub(crate) fn find_clock(memory: &RemoteMemory, maps: &[trocar_target::Mapping]) -> u64 {

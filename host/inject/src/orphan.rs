@@ -80,10 +80,11 @@ pub fn reap(pid: i32) -> Result<Option<Reaped>, Failure> {
     let mut reaped = None;
     if !orphans.ranges.is_empty() {
         let filtered = Process::inspect(pid)?.threads()?.iter().any(|t| t.seccomp != Seccomp::Off);
-        let job = Detach {
+        let mut job = Detach {
             pid,
             memory: &memory,
             trampolines: &orphans.trampolines,
+            modules: &mut [],
             gates: &orphans.gates,
             ranges: &orphans.ranges,
             semaphores: &orphans.semaphores,
@@ -92,7 +93,7 @@ pub fn reap(pid: i32) -> Result<Option<Reaped>, Failure> {
             filtered,
             patience: PATIENCE,
         };
-        let gone = transaction(|| detach(&job, &mut Stops::default()))?;
+        let gone = transaction(|| detach(&mut job, &mut Stops::default()))?;
         reaped = Some(Reaped {
             sessions: orphans.sessions,
             sites: orphans.trampolines.len(),

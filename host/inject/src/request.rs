@@ -7,6 +7,8 @@ use trocar_abi::operand::Operand;
 use trocar_patch::SitePlan;
 use trocar_target::Process;
 
+use crate::watched::Head;
+
 /// Everything that is to be put into a target, decided beforehand.
 #[derive(Debug)]
 pub struct AttachPlan {
@@ -35,6 +37,8 @@ pub struct ModulePlan {
     pub range: Range<u64>,
     /// What is added to a link-time address of the module to get one in the process.
     pub bias: u64,
+    /// What it begins with, by which it is known again; `None`: it cannot be read, or is not as in the file.
+    pub head: Option<Head>,
     /// The sites.
     pub sites: Vec<PlannedSite>,
 }

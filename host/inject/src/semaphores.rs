@@ -1,8 +1,8 @@
 //! Semaphores of USDT markers: 16-bit counters in the program's data that say how many tracers want a marker. While one
 //! is zero, the program may skip the marker.
 //!
-//! Raising adds one and lowering takes one away, so that what other tracers have added stays. The program only reads them:
-//! nobody needs to be stopped for it. How many are raised is counted in the shared memory, for whoever removes a session
+//! Raising adds one and lowering takes one away, so that what other tracers have added stays. The program only reads them;
+//! all the same both is done in the stops in which text is written, because a module may go, and its data with it. How many are raised is counted in the shared memory, for whoever removes a session
 //! whose host was killed: a semaphore is counted after it is raised, and no longer before it is lowered. So a host that is
 //! killed right between the two leaves one of its semaphores raised, which costs the program the marker's preparation; the
 //! other way round a count of another tracer's would be taken away.
@@ -15,6 +15,7 @@ use trocar_target::{Failure, FailureKind, Mapping};
 
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::AttachPlan;
+use crate::watched::holds_our_jump;
 
 /// A semaphore of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +65,13 @@ impl Raised {
         Ok(())
     }
 
-    /// Lowers those that are raised, unless their module is gone. Before the text is restored, or after.
-    pub(crate) fn lower(&self, memory: &RemoteMemory, trampolines: &[Trampoline]) {
+    /// The module with this window is gone, and its semaphore with it.
+    pub(crate) fn forget(&mut self, window: u64) {
+        self.semaphores.iter_mut().filter(|s| s.window == window).for_each(|s| s.window = 0);
+    }
+
+    /// Lowers those that are raised, unless their module is gone. Before the text is restored.
+    pub(crate) fn lower(&self, memory: &RemoteMemory, trampolines: &[&Trampoline]) {
         let raised = memory.word(RemoteAddress(self.count)).ok().and_then(|n| usize::try_from(n).ok());
         let raised = raised.unwrap_or(0).min(self.semaphores.len());
         for (left, semaphore) in self.semaphores.iter().enumerate().take(raised).rev() {
@@ -74,7 +80,7 @@ impl Raised {
                 return;
             }
             let module = trampolines.iter().find(|t| t.window.start == semaphore.window);
-            if module.is_some_and(|t| is_there(memory, t))
+            if module.is_some_and(|t| holds_our_jump(memory, t))
                 && let Some(lower) = semaphore.value(memory).and_then(|value| value.checked_sub(1))
             {
                 let _ = semaphore.write(memory, lower);
@@ -105,12 +111,4 @@ impl Semaphore {
     fn write(&self, memory: &RemoteMemory, value: u16) -> std::io::Result<()> {
         memory.write(RemoteAddress(self.at), &value.to_le_bytes())
     }
-}
-
-/// Whether a site's text is there, patched or as it was.
-fn is_there(memory: &RemoteMemory, trampoline: &Trampoline) -> bool {
-    trampoline.undo().next().is_some_and(|patch| {
-        let live = memory.some(RemoteAddress(patch.address), patch.bytes.len());
-        live == patch.bytes || live == patch.original
-    })
 }

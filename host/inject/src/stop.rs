@@ -71,9 +71,18 @@ impl World {
     /// Stops every thread. `harmless` says whether a thread that sleeps in the kernel may stay as it is, by its program
     /// counter.
     pub(crate) fn stop(pid: pid_t, harmless: impl Fn(u64) -> bool) -> Result<Self, Failure> {
+        Self::stop_beside(pid, 0, harmless)
+    }
+
+    /// The same, but one thread, a helper of ours, goes on.
+    pub(crate) fn stop_beside(
+        pid: pid_t,
+        helper: pid_t,
+        harmless: impl Fn(u64) -> bool,
+    ) -> Result<Self, Failure> {
         let mut last = None;
         for deadline in DEADLINES_MS {
-            match Self::try_stop(pid, Duration::from_millis(deadline), &harmless) {
+            match Self::try_stop(pid, helper, Duration::from_millis(deadline), &harmless) {
                 Err(failure) if failure.kind == FailureKind::NothingPatched => last = Some(failure),
                 other => return other,
             }
@@ -82,7 +91,12 @@ impl World {
         Err(last.unwrap_or_else(|| gone(pid)))
     }
 
-    fn try_stop(pid: pid_t, deadline: Duration, harmless: &impl Fn(u64) -> bool) -> Result<Self, Failure> {
+    fn try_stop(
+        pid: pid_t,
+        helper: pid_t,
+        deadline: Duration,
+        harmless: &impl Fn(u64) -> bool,
+    ) -> Result<Self, Failure> {
         let began = Instant::now();
         let mut world = Self { pid, threads: Vec::new(), began, released: false };
         let mut waiting: Vec<pid_t> = Vec::new();
@@ -93,7 +107,8 @@ impl World {
         loop {
             let mut fresh = 0;
             for tid in tasks(pid)? {
-                let known = world.threads.iter().any(|t| t.tid == tid) || waiting.contains(&tid);
+                let known =
+                    tid == helper || world.threads.iter().any(|t| t.tid == tid) || waiting.contains(&tid);
                 if known {
                     continue;
                 }

@@ -16,7 +16,7 @@ use crate::evidence::Reader;
 use crate::name::session_name;
 use crate::prepare::{Prepared, unless_it_ended};
 use crate::reply::{
-    Attached, Event, Exited, LogLine, MapRows, Receipt, Reply, Row, Site, StateChange, Stats, Value,
+    Attached, Event, Exited, LogLine, MapRows, Receipt, Reply, Retired, Row, Site, StateChange, Stats, Value,
 };
 
 /// How often new threads' stacks are looked for and the pool is refilled.
@@ -65,6 +65,8 @@ pub struct Session {
     times_calls: bool,
     /// The probe reads memory, and nobody was told yet that it may not.
     untold_reads: bool,
+    /// For each site, whether its module was unloaded.
+    retired: Vec<bool>,
 }
 
 fn bug(message: impl Into<String>) -> Failure {
@@ -121,6 +123,7 @@ impl Session {
             began: now,
             granted: now,
             budget: share.map(|share| CoreBudget::new(share, Duration::ZERO)),
+            retired: vec![false; attached.sites.len()],
             prices,
             stub_fuel,
             pid,
@@ -203,6 +206,8 @@ impl Session {
                 other => other?,
             }
             self.bill(say);
+            let gone = self.attachment.retire();
+            self.retire(gone, say);
         }
         self.tell_reads(say);
         if self.over {
@@ -210,6 +215,23 @@ impl Session {
         }
         self.look_at_state(say)?;
         Ok(if self.over { Turn::Over } else { Turn::Live })
+    }
+
+    /// Notes and says that sites are retired.
+    fn retire(&mut self, gone: Vec<usize>, say: &mut dyn FnMut(Reply)) {
+        for &site in &gone {
+            self.retired.get_mut(site).into_iter().for_each(|retired| *retired = true);
+        }
+        let module = |site: &usize| self.attached.sites.get(*site).map_or("", |s| s.module.as_str());
+        for sites in gone.chunk_by(|a, b| module(a) == module(b)) {
+            say(Reply::Retired(Retired {
+                pid: self.pid,
+                session: self.id.clone(),
+                probe: self.probe.clone(),
+                module: sites.first().map(module).unwrap_or_default().to_owned(),
+                sites: sites.iter().filter_map(|site| u32::try_from(*site).ok()).collect(),
+            }));
+        }
     }
 
     /// Lets the probe write the records that it may write in the time since the last turn.
@@ -450,7 +472,7 @@ impl Session {
             losses: t.losses_by_name().collect(),
             ns_per_hit: ns,
             core_share: share,
-            state: self.state.into(),
+            state: if self.retired.get(index) == Some(&true) { "retired" } else { self.state }.into(),
             is_final,
         }
     }
@@ -461,24 +483,31 @@ impl Session {
     /// The target would not be stopped: what is left is in the message. That it ended is no failure.
     pub fn detach(mut self, say: &mut dyn FnMut(Reply)) -> Result<Receipt, Failure> {
         let result = self.attachment.detach();
+        for site in result.iter().flat_map(|done| &done.retired) {
+            self.retired.get_mut(*site).into_iter().for_each(|retired| *retired = true);
+        }
         // Every hit is over now: these are the exact numbers. To find out where a trap was may take its time.
         self.drain(say);
         self.tell_traps(say);
         self.report(true, say);
         let receipt = match result {
-            Ok(done) => Receipt {
-                pid: self.pid,
-                session: self.id.clone(),
-                sites: self.attached.sites.len(),
-                restored: done.restored,
-                text_sha256_before: done.sha256.0,
-                text_sha256_after: done.sha256.1,
-                mappings_left: done.mappings_left,
-                residue: done.residue.into_iter().chain(self.corrupt).collect(),
-                restored_ns: done.restored_ns,
-                detach_ns: done.detach_ns,
-                pause_ns: done.pause_ns,
-            },
+            Ok(done) => {
+                let (before, after) = done.sha256();
+                Receipt {
+                    pid: self.pid,
+                    session: self.id.clone(),
+                    sites: self.attached.sites.len(),
+                    retired: done.retired.len(),
+                    restored: done.restored,
+                    text_sha256_before: before,
+                    text_sha256_after: after,
+                    mappings_left: done.mappings_left,
+                    residue: done.residue.into_iter().chain(self.corrupt).collect(),
+                    restored_ns: done.restored_ns,
+                    detach_ns: done.detach_ns,
+                    pause_ns: done.pause_ns,
+                }
+            }
             Err(failure) => return Err(unless_it_ended(self.pid, failure)),
         };
         say(Reply::Receipt(receipt.clone()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trocar_abi::operand::Operand;
+use trocar_inject::{Head, RemoteAddress, RemoteMemory};
 use trocar_patch::{Analysis, FunctionRange, Image, Segment};
 use trocar_symbols::{Elf, LoadedModule, MappedRange, Origin, Resolved, Resolver};
 use trocar_target::{Failure, Mapping, Module, Process, aliases, maps, modules};
@@ -19,6 +20,7 @@ pub struct Loaded {
     /// Modules that could not be read, and why: their names cannot be found.
     pub unread: Vec<(String, Failure)>,
     ranges: Vec<std::ops::Range<u64>>,
+    heads: Vec<Option<Head>>,
     /// What is never to be patched because of how it is mapped, for each module, at the addresses of its file.
     never: Vec<Vec<Never>>,
     analyses: HashMap<usize, Analysis>,
@@ -36,10 +38,13 @@ impl Loaded {
         let names = aliases(&process, &found);
         let (mut loaded, mut ranges, mut never, mut unread) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut heads = Vec::new();
+        let memory = RemoteMemory::open(pid).ok();
         for ((module, aliases), file) in found.iter().zip(names).zip(read_all(&process, &found)) {
             match file {
                 Ok(Some((elf, bias))) => {
                     let path = module.path.display().to_string();
+                    heads.push(memory.as_ref().and_then(|memory| head(memory, module, &elf)));
                     loaded.push(LoadedModule { name: module.name.clone(), path, aliases, elf, bias });
                     ranges.push(module.range());
                     never.push(by_mapping(module, bias));
@@ -49,7 +54,15 @@ impl Loaded {
                 Err(failure) => unread.push((module.name.clone(), failure)),
             }
         }
-        Ok(Self { process, resolver: Resolver::new(loaded), unread, ranges, never, analyses: HashMap::new() })
+        Ok(Self {
+            process,
+            resolver: Resolver::new(loaded),
+            unread,
+            ranges,
+            heads,
+            never,
+            analyses: HashMap::new(),
+        })
     }
 
     /// A module by its index in the resolver.
@@ -62,6 +75,12 @@ impl Loaded {
     #[must_use]
     pub fn range(&self, index: usize) -> std::ops::Range<u64> {
         self.ranges.get(index).cloned().unwrap_or(0..0)
+    }
+
+    /// The page that the module begins with, if it is there as it is in the file.
+    #[must_use]
+    pub fn head(&self, index: usize) -> Option<Head> {
+        self.heads.get(index).cloned().flatten()
     }
 
     /// The planner's view of a module; made when it is first asked for.
@@ -107,6 +126,16 @@ impl Loaded {
                 || m.elf.symbols().iter().any(|s| STATIC.contains(&&*m.elf.name(s)))
         })
     }
+}
+
+/// What the module begins with, to know it again by.
+fn head(memory: &RemoteMemory, module: &Module, elf: &Elf) -> Option<Head> {
+    const BYTES: usize = 4096;
+    let first = module.mappings.first().filter(|m| m.offset == 0)?;
+    let bytes = elf.bytes();
+    let bytes = bytes.get(..BYTES).unwrap_or(bytes);
+    let live = memory.some(RemoteAddress(first.start), bytes.len());
+    (live == bytes).then_some(Head { address: first.start, bytes: live })
 }
 
 /// Start, end and reason.

@@ -118,7 +118,8 @@ impl Prepared {
                 current = index;
                 let module = self.loaded.module(index);
                 let (name, bias) = module.map_or_else(Default::default, |m| (m.name.clone(), m.bias));
-                modules.push(ModulePlan { name, range: self.loaded.range(index), bias, sites: Vec::new() });
+                let (range, head) = (self.loaded.range(index), self.loaded.head(index));
+                modules.push(ModulePlan { name, range, bias, head, sites: Vec::new() });
             }
             let handler = match &place.handler {
                 Handler::First => Some(self.handler_index(None)?),

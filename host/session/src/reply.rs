@@ -24,6 +24,8 @@ pub enum Reply {
     Stats(Stats),
     /// The probe changed its state.
     State(StateChange),
+    /// A module with sites was unloaded.
+    Retired(Retired),
     /// The target is as it was before.
     Receipt(Receipt),
     /// The target ended.
@@ -324,7 +326,7 @@ pub struct Stats {
     pub ns_per_hit: Option<f64>,
     /// Share of one core since the last report, estimated from `ns_per_hit`.
     pub core_share: Option<f64>,
-    /// armed, suspended, quarantined or expired.
+    /// armed, suspended, quarantined or expired; retired where the site's module was unloaded.
     pub state: String,
     /// The last one of this site.
     #[serde(rename = "final")]
@@ -349,6 +351,21 @@ pub struct StateChange {
     pub evidence: Option<Box<Evidence>>,
 }
 
+/// The program unloaded a module: its sites went with it, and what they counted stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Retired {
+    /// The target.
+    pub pid: i32,
+    /// Session id.
+    pub session: String,
+    /// Name of the probe.
+    pub probe: String,
+    /// The module, by file name.
+    pub module: String,
+    /// Indexes of its sites.
+    pub sites: Vec<u32>,
+}
+
 /// What detaching did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Receipt {
@@ -358,7 +375,9 @@ pub struct Receipt {
     pub session: String,
     /// Number of sites that were patched.
     pub sites: usize,
-    /// Whether every patched range is as before.
+    /// Those of them whose module was unloaded, and their text with it.
+    pub retired: usize,
+    /// Whether every patched range that is still there is as before.
     pub restored: bool,
     /// SHA-256 over the patched ranges, in order of address, before.
     pub text_sha256_before: String,

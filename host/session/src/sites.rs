@@ -71,6 +71,8 @@ struct Wanted {
 /// ENOENT and ESRCH (`asm-generic/errno-base.h`).
 const NO_ENTRY: i32 = 2;
 const NO_PROCESS: i32 = 3;
+/// EIO: what `/proc/PID/mem` answers for memory that is not there (`mem_rw` in `fs/proc/base.c`).
+const UNMAPPED: i32 = 5;
 
 /// Resolves and plans points. Sites come out ordered by module, then by address. `spans`: calls are timed, so that the
 /// entries of the functions of `return:` points are sites too.
@@ -409,9 +411,13 @@ fn free_in_front(memory: &RemoteMemory, write: &Overwrite, bias: u64) -> Result<
 }
 
 fn live(memory: &RemoteMemory, at: u64, length: usize) -> Result<Vec<u8>, Failure> {
-    memory
-        .bytes(RemoteAddress(at), length)
-        .map_err(|e| Failure::new(FailureKind::NoProcess, format!("the text at {at:#x} cannot be read: {e}")))
+    memory.bytes(RemoteAddress(at), length).map_err(|e| {
+        // The process is there, and this memory is not: its module was unloaded.
+        let unloaded = e.raw_os_error() == Some(UNMAPPED);
+        let kind = if unloaded { FailureKind::NothingPatched } else { FailureKind::NoProcess };
+        Failure::new(kind, format!("the text at {at:#x} cannot be read: {e}"))
+            .hint("what is loaded now, and what runs: trocar points -p PID '*'; trocar ps")
+    })
 }
 
 /// The site's index in its session, if the jump that lies at the address leads to a trampoline of ours: at once, or

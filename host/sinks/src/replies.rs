@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use trocar_session::reply::{
-    Attached, Event, Evidence, Exited, Frame, Limits, LogLine, MapRows, Receipt, Refused, Replay, Reply, Row,
-    Site, StateChange, Stats, Value,
+    Attached, Event, Evidence, Exited, Frame, Limits, LogLine, MapRows, Receipt, Refused, Replay, Reply,
+    Retired, Row, Site, StateChange, Stats, Value,
 };
 
 fn s(text: &str) -> String {
@@ -163,6 +163,7 @@ pub(crate) fn receipt(restored: bool, residue: &[&str]) -> Reply {
         pid: 812,
         session: s("amber-heron"),
         sites: 2,
+        retired: 0,
         restored,
         text_sha256_before: s("0123456789abcdef0123456789abcdef"),
         text_sha256_after: s(if restored { "0123456789abcdef0123456789abcdef" } else { "fedcba9876543210" }),
@@ -171,6 +172,17 @@ pub(crate) fn receipt(restored: bool, residue: &[&str]) -> Reply {
         restored_ns: 400_000,
         detach_ns: 3_200_000,
         pause_ns: 95_000,
+    })
+}
+
+/// A module that was unloaded, with its one site.
+pub(crate) fn retired() -> Reply {
+    Reply::Retired(Retired {
+        pid: 812,
+        session: s("amber-heron"),
+        probe: s("redis-commands"),
+        module: s("libplug.so"),
+        sites: vec![1],
     })
 }
 
@@ -189,6 +201,7 @@ pub(crate) fn one_of_each() -> Vec<Reply> {
         map("sizes", "hist", vec![Row::Bucket { entry: None, name: None, lo: 1, hi: 1, count: 2 }], 0),
         stats(0, 10, &[("ring_full", 2)], true),
         quarantined(),
+        retired(),
         receipt(true, &[]),
         exited(),
     ]

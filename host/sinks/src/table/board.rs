@@ -14,6 +14,9 @@ use super::number::{clock, three};
 /// Up to so many rows stand in the order of their sites; more are sorted by hits.
 const CALM_ROWS: usize = 20;
 
+/// State of a site whose module was unloaded.
+const RETIRED: &str = "retired";
+
 /// What is known of one session.
 #[derive(Debug)]
 struct Session {
@@ -155,6 +158,8 @@ impl Board {
         let stats = &last.stats;
         let known = self.sessions.get(session);
         let changed = known.and_then(|s| s.why.as_ref());
+        // What became of one site says more of it than what became of all.
+        let changed = changed.filter(|_| stats.state != RETIRED);
         let state = changed.map_or(stats.state.as_str(), |(state, _)| state.as_str());
         let tone = match state {
             "armed" => Tone::Good,
@@ -191,6 +196,9 @@ fn why(stats: &Stats, changed: Option<&(String, String)>) -> String {
     parts.extend(stats.losses.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{n} {name}")));
     if stats.condition_false > 0 {
         parts.push(format!("{} condition false", stats.condition_false));
+    }
+    if stats.state == RETIRED {
+        parts.push("its module was unloaded".to_owned());
     }
     if stats.is_final && stats.hits == 0 {
         parts.push("never reached while attached".to_owned());

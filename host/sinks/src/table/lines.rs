@@ -1,6 +1,8 @@
 //! Replies that are a line or a few: attached, events, log lines, changes of state, receipt, exit, failure.
 
-use trocar_session::reply::{Attached, Event, Evidence, Exited, LogLine, Receipt, StateChange, Value};
+use trocar_session::reply::{
+    Attached, Event, Evidence, Exited, LogLine, Receipt, Retired, StateChange, Value,
+};
 use trocar_target::Failure;
 
 use super::grid::{Align, Grid};
@@ -149,6 +151,15 @@ pub(super) fn state(s: &StateChange) -> Vec<Line> {
     std::iter::once(line).chain(s.evidence.iter().flat_map(|e| evidence(e))).collect()
 }
 
+/// A module was unloaded.
+pub(super) fn retired(r: &Retired) -> Line {
+    let mut line = Line::new().with(Tone::Strong, &r.session);
+    line.push(Tone::Plain, &format!(": {} was unloaded: ", r.module));
+    line.push(Tone::Warning, &format!("{} retired", count(r.sites.len(), "site")));
+    line.push(Tone::Plain, ", what was counted stays");
+    line
+}
+
 /// A hit that trapped: why, where, which, and how to see it again.
 #[must_use]
 pub fn evidence(e: &Evidence) -> Vec<Line> {
@@ -189,7 +200,12 @@ pub(super) fn receipt(r: &Receipt) -> Vec<Line> {
     let mut first = Line::new().with(Tone::Good, "detached");
     first.push(Tone::Plain, " ");
     first.push(Tone::Strong, &r.session);
-    first.push(Tone::Plain, &format!(" from process {}: {}, ", r.pid, count(r.sites, "site")));
+    let retired = match r.retired {
+        0 => String::new(),
+        1 => " (1 went with its module)".to_owned(),
+        n => format!(" ({n} went with their modules)"),
+    };
+    first.push(Tone::Plain, &format!(" from process {}: {}{retired}, ", r.pid, count(r.sites, "site")));
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
     if r.restored {
         first.push(Tone::Good, "text as before");

@@ -151,6 +151,7 @@ impl<O: Write, E: Write> Sink for TableSink<O, E> {
                 self.board.change(body);
                 self.print(&lines::state(body))
             }
+            Reply::Retired(body) => self.print(&[lines::retired(body)]),
             Reply::Receipt(body) => {
                 self.settle(Some(&body.session))?;
                 self.print(&lines::receipt(body))

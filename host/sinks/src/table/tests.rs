@@ -125,6 +125,31 @@ detached amber-heron from process 812: 2 sites, text as before (sha256 012345678
 }
 
 #[test]
+fn sites_of_a_module_that_went_say_so_in_a_line_in_the_table_and_in_the_receipt() {
+    let mut sink = sink(Style::plain());
+    sink.write(&Reply::Attached(replies::attached())).unwrap();
+    out(&mut sink);
+    sink.write(&replies::retired()).unwrap();
+    let Reply::Stats(mut gone) = replies::stats(1, 5, &[], false) else { unreachable!() };
+    gone.state = "retired".to_owned();
+    sink.write(&replies::stats(0, 5, &[], false)).unwrap();
+    sink.write(&Reply::Stats(gone)).unwrap();
+    let Reply::Receipt(mut receipt) = replies::receipt(true, &[]) else { unreachable!() };
+    receipt.retired = 1;
+    sink.write(&Reply::Receipt(receipt)).unwrap();
+    assert_eq!(
+        out(&mut sink),
+        "\
+amber-heron: libplug.so was unloaded: 1 site retired, what was counted stays
+SITE                         STATE    HITS  HITS/S  LOST  NS/HIT  %CORE    TTL  WHY
+redis-server:processCommand  armed       5       -     0    41.3   1.23  1h 0m
+redis-server:call+0x1c       retired     5       -     0    41.3   1.23  1h 0m  its module was unloaded
+detached amber-heron from process 812: 2 sites (1 went with its module), text as before (sha256 0123456789ab…), nothing of ours left in it, in 3.20 ms; stopped for at most 95.0 µs
+"
+    );
+}
+
+#[test]
 fn a_quarantine_says_where_the_probe_trapped_and_how_to_see_it_again() {
     let mut sink = sink(Style::plain());
     sink.write(&replies::quarantined_with_evidence(true)).unwrap();

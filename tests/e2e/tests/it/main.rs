@@ -20,6 +20,7 @@
 //! tiers       native code and wasmtime: the same counts; which probes run how
 //! imports     calls through import tables
 //! usdt        markers, their semaphores, those of real programs
+//! dl          modules that go and come while they are probed
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
 //! verbs       ps, points, check, doctor, new and build, demo
@@ -29,6 +30,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod count;
+mod dl;
 mod ends;
 mod evidence;
 mod filters;

@@ -47,10 +47,23 @@ fn the_other_targets_say_what_they_promise() {
     says("blocked", "release", "released 24");
     says("panics", "run 4 100", "done 400 caught=200");
     says("held", "run 1 10", "done 10");
+    says("plugin", "load plug-b.so", "done 0");
     says("cancel", "start", "started 8");
     says("cancel-musl", "start", "started 8");
     says("server-go", "run 4 100", "done 400");
     says("server-go", "deep 4 1000", "done 4000");
+}
+
+#[test]
+fn libraries_come_and_go_under_those_who_call_them() {
+    let mut target = Target::start("plugin");
+    for name in ["plug-a.so", "plug-b.so"] {
+        target.done(&format!("load {name}"));
+        assert_eq!(target.done("call 100"), 100);
+        target.done("unload");
+    }
+    target.done("load plug-a.so");
+    assert!(target.done("churn 3 10") > 100);
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! How an attachment loses sites, and how it ends: modules that go take their sites with them, and what is left is taken out
+//! at the end.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use trocar_abi::PAGE;
+use trocar_target::{Failure, maps};
+
+use super::{Attachment, nanoseconds};
+use crate::detach::{Detach, PATIENCE, detach};
+use crate::proof::{self, Detached, Text};
+use crate::region::Block;
+use crate::request::Stops;
+use crate::tracer::transaction;
+use crate::watched::Watched;
+
+impl Attachment {
+    /// Looks for modules that the program has unloaded. Their sites are retired: their text went with them, and whatever
+    /// lies there from now on is not touched. Indexes of the sites that are retired since the last look.
+    pub fn retire(&mut self) -> Vec<usize> {
+        let mut retired = Vec::new();
+        for module in self.modules.iter_mut().filter(|m| !m.gone) {
+            if module.look(&self.memory, &self.trampolines) {
+                retired.push(module.sites.clone());
+            }
+        }
+        if retired.is_empty() {
+            return Vec::new();
+        }
+        if !self.is_there() {
+            // It ended, and everything with it.
+            self.modules.iter_mut().for_each(|m| m.gone &= !retired.contains(&m.sites));
+            return Vec::new();
+        }
+        self.forget(&retired);
+        retired.into_iter().flatten().collect()
+    }
+
+    /// Drops what was kept for the text of sites that are retired.
+    fn forget(&mut self, retired: &[Range<usize>]) {
+        let is_retired = |site: usize| retired.iter().any(|r| r.contains(&site));
+        self.text.retain(|t| !is_retired(t.site));
+        for trampoline in retired.iter().flat_map(|r| self.trampolines.get(r.clone())).flatten() {
+            self.semaphores.iter_mut().for_each(|s| s.forget(trampoline.window.start));
+            let written: Vec<Range<u64>> = trampoline.overwritten().collect();
+            self.clean_pages
+                .retain(|(page, _)| !written.iter().any(|w| w.start < page + PAGE && *page < w.end));
+        }
+    }
+
+    /// Whether the modules of all sites are gone.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.modules.iter().all(|m| m.gone)
+    }
+
+    /// Takes the probe out of the target.
+    ///
+    /// # Errors
+    /// The target ended, or would not be stopped. What can be undone was undone.
+    ///
+    /// The shared memory can be read until the attachment is dropped.
+    pub fn detach(&mut self) -> Result<Detached, Failure> {
+        self.leave(PATIENCE).map(|(done, _)| done)
+    }
+
+    /// Takes the probe out of the target unless a thread is still in our memory; then `None`, and it can be tried again. For
+    /// attachments whose sites are all retired.
+    ///
+    /// # Errors
+    /// As [`Attachment::detach`].
+    pub fn detach_if_idle(&mut self) -> Result<Option<Detached>, Failure> {
+        self.leave(Duration::ZERO).map(|(done, in_use)| (!in_use).then_some(done))
+    }
+
+    /// The proof, and whether somebody is still in our memory.
+    fn leave(&mut self, patience: Duration) -> Result<(Detached, bool), Failure> {
+        let began = Instant::now();
+        self.close_gates()?;
+        self.turned_away();
+        // What goes from here on is found in the stop.
+        self.retire();
+        let mut ranges = vec![self.region.clone()];
+        ranges.extend(self.blocks.iter().map(Block::range));
+        let before: Vec<bool> = self.modules.iter().map(|m| m.gone).collect();
+        let mut job = Detach {
+            pid: self.pid,
+            memory: &self.memory,
+            trampolines: &self.trampolines,
+            modules: &mut self.modules,
+            gates: &self.gates,
+            ranges: &ranges,
+            semaphores: &self.semaphores,
+            contexts: self.pool.contexts(),
+            clean_pages: &self.clean_pages,
+            filtered: self.filters.exist(),
+            patience,
+        };
+        let mut stops = Stops::default();
+        let lock = self.memory.lock(self.pid)?;
+        let gone = transaction(|| detach(&mut job, &mut stops))?;
+        drop(lock);
+        let went = self.modules.iter().zip(before).filter(|(m, before)| m.gone && !before);
+        let went: Vec<Range<usize>> = went.map(|(m, _)| m.sites.clone()).collect();
+        self.forget(&went);
+        let text = self.text_after()?;
+        if !gone.in_use || !patience.is_zero() {
+            drop(self.keeper.take());
+        }
+        let done = Detached {
+            restored: gone.restored && text.iter().all(Text::is_same),
+            retired: self.modules.iter().filter(|m| m.gone).flat_map(|m| m.sites.clone()).collect(),
+            mappings_left: gone.mappings_left,
+            residue: gone.residue,
+            restored_ns: nanoseconds(gone.restored_at.saturating_duration_since(began)),
+            detach_ns: nanoseconds(began.elapsed()),
+            pause_ns: stops.longest(),
+            text,
+        };
+        Ok((done, gone.in_use))
+    }
+
+    /// The text of the sites whose modules are there, with what lies there now. A module may also have gone since it was
+    /// restored.
+    fn text_after(&mut self) -> Result<Vec<Text>, Failure> {
+        let mut text = proof::after(&self.memory, self.text.clone());
+        let went = |m: &Watched| {
+            let mut own = text.iter().filter(|t| m.sites.contains(&t.site));
+            let other = m.head.as_ref().is_some_and(|head| !head.is_there(&self.memory));
+            own.any(|t| !t.is_same() && (t.is_void() || other))
+        };
+        let went: Vec<Range<usize>> =
+            self.modules.iter().filter(|m| !m.gone && went(m)).map(|m| m.sites.clone()).collect();
+        if went.is_empty() {
+            return Ok(text);
+        }
+        if maps(self.pid)?.is_empty() {
+            return Err(crate::stop::gone(self.pid));
+        }
+        self.modules.iter_mut().for_each(|m| m.gone |= went.contains(&m.sites));
+        self.forget(&went);
+        text.retain(|t| !went.iter().any(|w| w.contains(&t.site)));
+        Ok(text)
+    }
+}
