@@ -141,7 +141,7 @@ impl Attachment {
         let ranges =
             std::iter::once(loaded.base..loaded.base + region.len).chain(blocks.iter().map(Block::range));
         let ranges: Vec<Range<u64>> = ranges.collect();
-        let count = loaded.base + region.shared + std::mem::offset_of!(SharedHead, raised) as u64;
+        let count = loaded.base + region.private + std::mem::offset_of!(Control, raised) as u64;
         let semaphores = [Raised { count, semaphores }];
         let undo = |failure: Failure| {
             let mut everything = Detach {

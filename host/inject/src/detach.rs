@@ -66,6 +66,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
     let ours =
         |slack: &[u64], ip: u64| slack.binary_search(&ip).is_ok() || ranges.iter().any(|r| r.contains(&ip));
     let mut changed: Option<Vec<u64>> = None;
+    let mut still_raised = Vec::new();
     let mut restored_at = began;
     let mut there: Option<Vec<&Trampoline>> = None;
     let mut awaited = false;
@@ -79,7 +80,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
         let in_slack = |ip: u64| slack.binary_search(&ip).is_ok();
         let ours = |ip: u64| ours(&slack, ip);
         if changed.is_none() {
-            job.semaphores.iter().for_each(|raised| raised.lower(job.memory, there));
+            still_raised = job.semaphores.iter().flat_map(|raised| raised.lower(job.memory, there)).collect();
         }
         let map_list = of_all_stacks(job.pid, map_list, &world.threads)?;
         // Again while a signal handler was about to return to slack, or something could not be restored.
@@ -113,7 +114,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
                 .filter(|m| job.ranges.iter().any(|r| overlaps(r, m)))
                 .count();
             let mappings_left = named.max(residue.len());
-            residue.extend(sites);
+            residue.extend(sites.into_iter().chain(still_raised));
             return Ok(Gone { restored, mappings_left, residue, restored_at, in_use: false });
         }
         stops.add(world.release());
@@ -121,7 +122,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             return Ok(Gone {
                 restored,
-                residue: busy.into_iter().chain(sites).collect(),
+                residue: busy.into_iter().chain(sites).chain(still_raised).collect(),
                 mappings_left: left,
                 restored_at,
                 in_use: true,

@@ -184,7 +184,7 @@ fn session(memory: &RemoteMemory, maps: &[Mapping], shared: u64, orphans: &mut O
         }
     }
     let raised =
-        Raised { count: shared + offset_of!(SharedHead, raised) as u64, semaphores: journal.semaphores };
+        Raised { count: control_at + offset_of!(Control, raised) as u64, semaphores: journal.semaphores };
     orphans.semaphores.push(raised.within(maps));
     orphans.trampolines.extend(journal.trampolines);
     // Last: it holds the record.

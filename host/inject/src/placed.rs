@@ -153,6 +153,7 @@ impl Placed {
             journal_len: self.journal.len() as u64,
             operands,
             operand_count: (self.operands.len() / size_of::<Operand>()) as u64,
+            raised: 0,
             hit_entry: 0,
             flags_at: 0,
             failed: 0,

@@ -2,8 +2,9 @@
 //! is zero, the program may skip the marker.
 //!
 //! Raising adds one and lowering takes one away, so that what other tracers have added stays. The program only reads them;
-//! all the same both is done in the stops in which text is written, because a module may go, and its data with it. How many are raised is counted in the shared memory, for whoever removes a session
-//! whose host was killed: a semaphore is counted after it is raised, and no longer before it is lowered. So a host that is
+//! all the same both is done in the stops in which text is written, because a module may go, and its data with it. How many
+//! are raised is counted in the control block, for whoever removes a session whose host was killed; a child of fork has its
+//! own semaphores, and its own such block. A semaphore is counted after it is raised, and no longer before it is lowered. So a host that is
 //! killed right between the two leaves one of its semaphores raised, which costs the program the marker's preparation; the
 //! other way round a count of another tracer's would be taken away.
 
@@ -18,18 +19,19 @@ use crate::request::AttachPlan;
 use crate::watched::holds_our_jump;
 
 /// A semaphore of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Semaphore {
     /// Its address.
     at: u64,
-    /// First byte of a window of its module: as long as that text is there, so is the semaphore.
-    window: u64,
+    /// First bytes of the windows of its markers, which are in its module: as long as one of our jumps is there, so is the
+    /// semaphore.
+    windows: Vec<u64>,
 }
 
 /// The semaphores of a session, and how many of them are raised.
 #[derive(Debug)]
 pub(crate) struct Raised {
-    /// Address of the number in the session's shared memory.
+    /// Address of the number in the session's control block.
     pub(crate) count: u64,
     pub(crate) semaphores: Vec<Semaphore>,
 }
@@ -37,8 +39,11 @@ pub(crate) struct Raised {
 /// The semaphores of all sites, each once: several places of a marker have one between them.
 pub(crate) fn of_sites(plan: &AttachPlan, trampolines: &[Trampoline]) -> Vec<Semaphore> {
     let sites = plan.modules.iter().flat_map(|m| &m.sites).zip(trampolines);
-    let each = sites.filter_map(|(site, t)| Some((site.semaphore?, t.window.start)));
-    each.collect::<BTreeMap<_, _>>().into_iter().map(|(at, window)| Semaphore { at, window }).collect()
+    let mut windows: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for (at, window) in sites.filter_map(|(site, t)| Some((site.semaphore?, t.window.start))) {
+        windows.entry(at).or_default().push(window);
+    }
+    windows.into_iter().map(|(at, windows)| Semaphore { at, windows }).collect()
 }
 
 impl Raised {
@@ -67,25 +72,33 @@ impl Raised {
 
     /// The module with this window is gone, and its semaphore with it.
     pub(crate) fn forget(&mut self, window: u64) {
-        self.semaphores.iter_mut().filter(|s| s.window == window).for_each(|s| s.window = 0);
+        self.semaphores.iter_mut().for_each(|s| s.windows.retain(|w| *w != window));
     }
 
-    /// Lowers those that are raised, unless their module is gone. Before the text is restored.
-    pub(crate) fn lower(&self, memory: &RemoteMemory, trampolines: &[&Trampoline]) {
+    /// Lowers those that are raised, unless their module is gone. Before the text is restored. What stays raised, because none
+    /// of our jumps is left that tells whose the memory is, is named.
+    pub(crate) fn lower(&self, memory: &RemoteMemory, trampolines: &[&Trampoline]) -> Vec<String> {
         let raised = memory.word(RemoteAddress(self.count)).ok().and_then(|n| usize::try_from(n).ok());
         let raised = raised.unwrap_or(0).min(self.semaphores.len());
+        let mut stays = Vec::new();
         for (left, semaphore) in self.semaphores.iter().enumerate().take(raised).rev() {
             // Where the number cannot be written, the process is gone.
             if memory.write_word(RemoteAddress(self.count), left as u64).is_err() {
-                return;
+                return stays;
             }
-            let module = trampolines.iter().find(|t| t.window.start == semaphore.window);
-            if module.is_some_and(|t| holds_our_jump(memory, t))
-                && let Some(lower) = semaphore.value(memory).and_then(|value| value.checked_sub(1))
-            {
+            let mut windows =
+                trampolines.iter().filter(|t| semaphore.windows.contains(&t.window.start)).peekable();
+            if windows.peek().is_none() {
+                continue;
+            }
+            let lower = semaphore.value(memory).and_then(|value| value.checked_sub(1));
+            if let Some(lower) = lower.filter(|_| windows.any(|t| holds_our_jump(memory, t))) {
                 let _ = semaphore.write(memory, lower);
+            } else if lower.is_some() {
+                stays.push(format!("the semaphore at {:#x} is as we raised it", semaphore.at));
             }
         }
+        stays
     }
 
     /// Only semaphores in data of the program's: for a record that may be forged.
@@ -95,8 +108,8 @@ impl Raised {
                 |m: &&Mapping| m.range().contains(&s.at) && m.range().contains(&s.at.saturating_add(1));
             maps.iter().find(whole).is_some_and(|m| m.write && !m.execute)
         };
-        // Nothing has its window at address zero, so such a one is not lowered.
-        self.semaphores.iter_mut().filter(|s| !in_data(s)).for_each(|s| s.window = 0);
+        // Without a window it is not lowered.
+        self.semaphores.iter_mut().filter(|s| !in_data(s)).for_each(|s| s.windows.clear());
         self
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use trocar_abi::evidence::Which;
 use trocar_abi::import::Capability;
 use trocar_abi::loss::Loss;
+use trocar_abi::operand::{Operand, form};
 use trocar_abi::shared::{HIT_FUEL, ProbeState, SPAN_FUEL};
 use trocar_collect::{Collector, Decoded, NamedRow, SiteTotals, decode, named_rows};
 use trocar_inject::{Attachment, Span};
@@ -86,7 +87,10 @@ impl Session {
                 return Err(bug(format!("the shared memory is not as we made it: {error}")));
             }
         };
-        let untold_reads = prepared.verified.capabilities.contains(&Capability::Memory);
+        let in_memory = |operand: &Operand| operand.form == form::MEMORY;
+        let mut operands = prepared.planned.sites.iter().flat_map(|site| site.operands.iter().flatten());
+        let untold_reads =
+            prepared.verified.capabilities.contains(&Capability::Memory) || operands.any(in_memory);
         let evidence = Reader {
             wasm: prepared.verified.wasm,
             code: prepared.code,
@@ -343,8 +347,7 @@ impl Session {
     fn tell_reads(&mut self, say: &mut dyn FnMut(Reply)) {
         if self.untold_reads && self.attachment.forbids_reading() {
             self.untold_reads = false;
-            let why =
-                "a seccomp filter of the process forbids process_vm_readv: read and read_str answer EPERM";
+            let why = "a seccomp filter of the process forbids process_vm_readv: read and read_str answer EPERM, and a marker's arguments that lie in memory are zero";
             self.change(self.state, why.to_owned(), say);
         }
     }

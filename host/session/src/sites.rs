@@ -1,12 +1,14 @@
 //! From points to sites: resolve each, plan each, check each against the live text.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use trocar_abi::control::FUNCTIONS_MAX;
 use trocar_abi::operand::Operand;
 use trocar_inject::{RemoteAddress, RemoteMemory, Span};
 use trocar_patch::{
-    Analysis, Claims, Exit, ExitKind, Overwrite, SitePlan, foreign_patch, jump_target, reaches_in, recognise,
+    Analysis, Claims, Exit, ExitKind, Overwrite, Reason, SitePlan, foreign_patch, jump_target, reaches_in,
+    recognise,
 };
 use trocar_symbols::{Origin, Point, Resolved, Way};
 use trocar_target::{Failure, FailureKind};
@@ -130,12 +132,18 @@ pub fn plan_points(
                     let new = Wanted { point, place, handler, span: Span::None, function: None, exit: None };
                     match wanted.get_mut(&key) {
                         // Known as the entry of a function whose calls are timed: this point's handler runs there too.
-                        Some(entry) if entry.handler == Handler::Nothing => entry.handler = new.handler,
-                        // Two names of one place: it is a marker if either says so.
-                        Some(known) if known.place.origin == Origin::Code => {
-                            known.place.origin = new.place.origin
+                        Some(known) if known.handler == Handler::Nothing || known.handler == new.handler => {
+                            known.handler = new.handler;
+                            // Two names of one place: it is a marker if either says so.
+                            if known.place.origin == Origin::Code {
+                                known.place.origin = new.place.origin;
+                            }
                         }
-                        Some(_) => {}
+                        Some(known) => {
+                            let taken = one_handler(&known.point);
+                            let point = &new.point;
+                            planned.refusals.push(refused(point, &address, OVERLAPS, &taken));
+                        }
                         None => drop(wanted.insert(key, new)),
                     }
                 }
@@ -147,6 +155,13 @@ pub fn plan_points(
     }
     plan_all(loaded, &memory, wanted, &mut planned)?;
     Ok(planned)
+}
+
+const OVERLAPS: &str = Reason::OverlapsSite.name();
+
+/// Why a point has no site of its own.
+fn one_handler(other: &str) -> String {
+    format!("{other} is this very place, with another handler; a site has one")
 }
 
 /// Adds the exits of a function, and its entry if calls are timed.
@@ -196,7 +211,20 @@ fn want_exits(
             function: Some(number),
             exit: Some(exit),
         };
-        wanted.entry((place.module, exit.address)).or_insert(new);
+        match wanted.entry((place.module, exit.address)) {
+            Entry::Vacant(free) => drop(free.insert(new)),
+            Entry::Occupied(mut known) if known.get().handler == new.handler => {
+                let known = known.get_mut();
+                if known.span == Span::None {
+                    (known.span, known.function, known.exit) = (new.span, new.function, new.exit);
+                }
+            }
+            Entry::Occupied(known) => {
+                let taken = one_handler(&known.get().point);
+                let address = format!("{:#x}", new.place.address);
+                planned.refusals.push(refused(&point.text, &address, OVERLAPS, &taken));
+            }
+        }
     }
     if let Some(entry) = entry {
         let new = Wanted {

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use object::elf::{
     EM_X86_64, ET_DYN, ET_EXEC, NT_GNU_BUILD_ID, PF_W, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE,
-    SHT_DYNSYM, SHT_SYMTAB,
+    SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB,
 };
 
 use crate::bytes::{c_string, slice, u8_at, u16_at, u32_at, u64_at};
@@ -344,12 +344,13 @@ impl Elf {
     }
 
     /// Name and type of a dynamic symbol by its index.
-    pub(crate) fn dynamic_name(&self, index: u32) -> Option<(&[u8], u8)> {
+    pub(crate) fn dynamic_name(&self, index: u32) -> Option<(&[u8], u8, bool)> {
         let at = u64::from(index) * SYMBOL as u64;
         let entry = slice(self.bytes.get(self.dynsym.clone())?, at, SYMBOL as u64)?;
         let strings = self.bytes.get(self.strings.get(1)?.clone())?;
         let name = c_string(strings, u64::from(u32_at(entry, 0)?))?;
-        Some((symbols::without_version(name), u8_at(entry, 4)? & 0xf))
+        let defined = u16_at(entry, 6)? != SHN_UNDEF;
+        Some((symbols::without_version(name), u8_at(entry, 4)? & 0xf, defined))
     }
 
     /// What to add to an address of the file to get the one in the process; `None` when the mappings do not belong

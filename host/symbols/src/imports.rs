@@ -8,10 +8,10 @@
 //! Code is searched for the displacements that lead to a slot. Bytes that only look like such an instruction are no
 //! danger: the planner patches instructions alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use object::elf::{R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, SHT_RELA, STT_FUNC, STT_GNU_IFUNC};
+use object::elf::{R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, SHT_RELA, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE};
 
 use crate::bytes::{u32_at, u64_at};
 use crate::code::is_linkage;
@@ -52,9 +52,21 @@ impl Way {
     }
 }
 
+/// A function that a module calls through its import table.
+pub(crate) struct Slot<'a> {
+    /// Its name.
+    pub(crate) name: &'a [u8],
+    /// Address of the slot.
+    at: u64,
+    /// The module has it itself, and goes through the table so that others may take its place.
+    pub(crate) is_own: bool,
+    /// It may as well be data: its name has no type, and the slot is not of the kind that only calls use.
+    is_untyped: bool,
+}
+
 impl Elf {
-    /// The names of all imported functions, with their slots; a name may have two.
-    pub(crate) fn imported(&self) -> Vec<(&[u8], u64)> {
+    /// All imported functions; a name may have two slots.
+    pub(crate) fn imported(&self) -> Vec<Slot<'_>> {
         let mut imported = Vec::new();
         for table in self.tables(SHT_RELA, &[self.dynamic.rela, self.dynamic.jump_rela]) {
             for entry in self.range(&table).chunks_exact(24) {
@@ -63,13 +75,15 @@ impl Elf {
                 else {
                     continue;
                 };
-                // What is called is a function; what has a slot of the other kind may be data, or a weak name without type.
-                let is_function = |of: u8| of == STT_FUNC || of == STT_GNU_IFUNC;
-                if (kind == R_X86_64_JUMP_SLOT || kind == R_X86_64_GLOB_DAT)
-                    && let Some((name, of)) = self.dynamic_name(symbol)
-                    && (is_function(of) || kind == R_X86_64_JUMP_SLOT)
-                {
-                    imported.push((name, slot));
+                if kind != R_X86_64_JUMP_SLOT && kind != R_X86_64_GLOB_DAT {
+                    continue;
+                }
+                let Some((name, of, is_own)) = self.dynamic_name(symbol) else { continue };
+                // What is called is a function; what has a slot of the other kind may be data. A plugin that was linked
+                // without its host does not know which.
+                let is_known = of == STT_FUNC || of == STT_GNU_IFUNC || kind == R_X86_64_JUMP_SLOT;
+                if is_known || (of == STT_NOTYPE && !is_own) {
+                    imported.push(Slot { name, at: slot, is_own, is_untyped: !is_known });
                 }
             }
         }
@@ -78,30 +92,31 @@ impl Elf {
 
     /// Every instruction that goes through the slots of these functions, or reads them, in ascending order.
     pub(crate) fn import_sites(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<(u64, Import)> {
-        let slots: HashMap<u64, &[u8]> = self
-            .imported()
-            .into_iter()
-            .filter(|(name, _)| wanted(name))
-            .map(|(name, slot)| (slot, name))
-            .collect();
+        let slots: HashMap<u64, Slot<'_>> =
+            self.imported().into_iter().filter(|s| wanted(s.name)).map(|s| (s.at, s)).collect();
         let mut found = Vec::new();
         if slots.is_empty() {
             return found;
         }
+        let mut called = HashSet::new();
         self.slot_users(|at, way, slot| {
-            if let Some(name) = slots.get(&slot) {
-                found.push((at, Import { name: String::from_utf8_lossy(name).into_owned(), way }));
+            if let Some(Slot { name, .. }) = slots.get(&slot) {
+                found.push((at, slot, Import { name: String::from_utf8_lossy(name).into_owned(), way }));
+                if way != Way::Address {
+                    called.insert(slot);
+                }
             }
         });
-        found.sort_by_key(|(at, _)| *at);
-        found
+        // What nobody calls is not known to be a function.
+        found.retain(|(_, slot, _)| called.contains(slot) || slots.get(slot).is_some_and(|s| !s.is_untyped));
+        found.sort_by_key(|(at, ..)| *at);
+        found.into_iter().map(|(at, _, import)| (at, import)).collect()
     }
 
     /// The jumps of the stubs of the procedure linkage table: to the planner each is a function of one instruction.
     #[must_use]
     pub fn stubs(&self) -> Vec<Range<u64>> {
-        let slots: std::collections::HashSet<u64> =
-            self.imported().into_iter().map(|(_, slot)| slot).collect();
+        let slots: HashSet<u64> = self.imported().into_iter().map(|s| s.at).collect();
         let mut stubs = Vec::new();
         self.slot_users(|at, way, slot| {
             if way == Way::Stub && slots.contains(&slot) {

@@ -5,7 +5,7 @@
 //! Names are looked up in the file's symbols. What is not understood (floats, thread-local data, names that the file has
 //! lost) is an operand without form.
 
-use object::elf::{SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB, STT_SECTION, STT_TLS};
+use object::elf::{SHN_UNDEF, SHT_SYMTAB, STT_OBJECT, STT_SECTION, STT_TLS};
 use trocar_abi::operand::{ARGUMENTS, NO_REGISTER, Operand, form};
 
 use crate::bytes::{c_string, u8_at, u16_at, u32_at, u64_at};
@@ -32,6 +32,8 @@ const REGISTERS: [[&str; 4]; 16] = [
     ["r14", "r14d", "r14w", "r14b"],
     ["r15", "r15d", "r15w", "r15b"],
 ];
+/// `st_info` of a datum that is local to its source file (STB_LOCAL is zero).
+const LOCAL_OBJECT: u8 = STT_OBJECT;
 /// The second bytes of the first four.
 const SECOND_BYTES: [&str; 4] = ["ah", "dh", "ch", "bh"];
 
@@ -44,10 +46,13 @@ impl Elf {
         words.map(|word| operand(word, symbol).unwrap_or_default()).collect()
     }
 
-    /// The address of a symbol of any kind but thread-local; `None` if several of that name differ.
+    /// The address of a symbol of any kind but thread-local; `None` if several of that name differ. Only from a table that
+    /// also has what is local to a source file: without those (`strip`, `strip -x`), another file's symbol of that name may be
+    /// all that is left.
     fn symbol_value(&self, name: &str) -> Option<u64> {
         let mut value = None;
-        for table in self.sections.iter().filter(|s| s.kind == SHT_SYMTAB || s.kind == SHT_DYNSYM) {
+        let mut has_locals = false;
+        for table in self.sections.iter().filter(|s| s.kind == SHT_SYMTAB) {
             let strings = usize::try_from(table.link).ok().and_then(|link| self.sections.get(link));
             let strings = strings.and_then(|s| s.bytes(&self.bytes)).unwrap_or_default();
             for entry in table.bytes(&self.bytes).unwrap_or_default().chunks_exact(SYMBOL) {
@@ -55,6 +60,7 @@ impl Elf {
                 if u16_at(entry, 6) == Some(SHN_UNDEF) || kind == STT_TLS || kind == STT_SECTION {
                     continue;
                 }
+                has_locals |= u8_at(entry, 4) == Some(LOCAL_OBJECT);
                 let text = u32_at(entry, 0).and_then(|at| c_string(strings, u64::from(at)));
                 if text == Some(name.as_bytes()) {
                     let this = u64_at(entry, 8)?;
@@ -65,7 +71,7 @@ impl Elf {
                 }
             }
         }
-        value
+        value.filter(|_| has_locals)
     }
 }
 

@@ -31,7 +31,7 @@ pub enum ResolveError {
         nearest: Vec<String>,
     },
     /// No module calls a function of that name through its import table.
-    #[error("{} {name}{}", if *.imported { "no code goes through the import table to" } else { "nobody imports" }, place(.module.as_deref()))]
+    #[error("{} {name}{}", if *.imported { "no code goes through the import table to" } else { "no call goes through an import table to" }, place(.module.as_deref()))]
     NoImport {
         /// The name.
         name: String,

@@ -1,13 +1,13 @@
 //! `import:` points: calls that modules make through their import tables.
 //!
 //! `import:MODULE:NAME` are the calls of NAME that MODULE makes. Where MODULE does not import NAME but provides it, they are
-//! the calls that all other modules make to it: `import:libc.so.6:read` reads that way. `import:NAME` are those of all
+//! the calls that all modules make to it, its own among them where they go through its table too: `import:libc.so.6:read` reads that way. `import:NAME` are those of all
 //! modules.
 
 use std::sync::Arc;
 
 use crate::glob::Glob;
-use crate::imports::Way;
+use crate::imports::{Slot, Way};
 use crate::matching::{GlobQuery, Query};
 use crate::nearest::Nearest;
 use crate::resolve::{Origin, Resolved, Resolver, VDSO};
@@ -25,7 +25,8 @@ impl Resolver {
         let all: Vec<usize> =
             self.modules().iter().enumerate().filter(|(_, m)| m.name != VDSO).map(|(at, _)| at).collect();
         let imports = |at: &usize| {
-            self.modules().get(*at).is_some_and(|m| m.elf.imported().iter().any(|(raw, _)| fits(raw)))
+            let fits = |slot: &Slot<'_>| !slot.is_own && fits(slot.name);
+            self.modules().get(*at).is_some_and(|m| m.elf.imported().iter().any(fits))
         };
         let provides = |at: &usize| {
             let elf = &self.modules().get(*at)?.elf;
@@ -62,11 +63,9 @@ impl Resolver {
         }
         let mut nearest = Nearest::to(name);
         let mut imported = false;
-        for (raw, _) in
-            importing.iter().filter_map(|at| self.modules().get(*at)).flat_map(|m| m.elf.imported())
-        {
-            imported |= fits(raw);
-            nearest.offer(&String::from_utf8_lossy(raw));
+        for slot in importing.iter().filter_map(|at| self.modules().get(*at)).flat_map(|m| m.elf.imported()) {
+            imported |= fits(slot.name);
+            nearest.offer(&String::from_utf8_lossy(slot.name));
         }
         Err(ResolveError::NoImport {
             name: name.into(),

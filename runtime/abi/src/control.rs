@@ -105,6 +105,9 @@ pub struct Control {
     pub operands: u64,
     /// Number of operands.
     pub operand_count: u64,
+    /// How many of the session's semaphores are raised: the host's note for who finds the session without it. Here, and not in
+    /// the shared memory, because a child of fork has semaphores of its own.
+    pub raised: u64,
     /// Answers: address that trampolines call.
     pub hit_entry: u64,
     /// Answers: address of the word with the agent's own copy of `flags`, which the host corrects before it opens a gate.
@@ -221,4 +224,4 @@ pub mod site_flags {
 
 const _: () = assert!(size_of::<Site>() == 24);
 const _: () = assert!(size_of::<Probe>() == 120);
-const _: () = assert!(size_of::<Control>() == 72 + 120 + 40 + 16 + 24 + 40 + 16 + 16 + MESSAGE_BYTES);
+const _: () = assert!(size_of::<Control>() == 72 + 120 + 40 + 16 + 24 + 48 + 16 + 16 + MESSAGE_BYTES);

@@ -147,9 +147,8 @@ pub struct SharedHead {
     pub abandoned: u64,
     /// Address of the control block in the target, for who finds the session without its host.
     pub control: u64,
-    /// How many of the session's semaphores are raised: the host's note for who finds the session without it. Last in
-    /// the cache line that every hit reads.
-    pub raised: u64,
+    /// Fills the cache line that every hit reads.
+    pub pad: u64,
     /// Records that may still be written, a signed number: the host adds some with time, and contexts take them in
     /// batches. See [`record_tokens`].
     pub records: u64,

@@ -86,7 +86,7 @@ fn an_address_that_is_taken_is_told() {
 fn misspelt_imports_get_suggestions() {
     let resolver = resolver(USER, &[]);
     let error = resolve(&resolver, "import:user:getpdi").unwrap_err();
-    assert_eq!(error.to_string(), "nobody imports getpdi in user");
+    assert_eq!(error.to_string(), "no call goes through an import table to getpdi in user");
     assert!(error.hint().unwrap().contains("getpid"), "{:?}", error.hint());
     let error = resolve(&resolver, "import:usr:getpid").unwrap_err();
     assert!(matches!(error, ResolveError::NoModule { .. }), "{error}");
