@@ -20,6 +20,7 @@ use crate::go::{self, GoSource, StackCheck};
 use crate::plan::Wanted;
 use crate::refusal::{Reason, Refusal};
 use crate::site_plan::{HitPosition, SitePlan};
+use crate::sweep::TextPart;
 
 impl Analysis {
     /// In Go: the stack check at an entry, else one instruction that cannot fault.
@@ -41,6 +42,10 @@ impl Analysis {
         if site < check.end || (check.tail > check.end && site >= check.tail) {
             let detail =
                 "the stack check has not passed here; probe the function's entry, or an address after it";
+            return Err(Refusal::new(Reason::StackUnknown, site, detail));
+        }
+        if self.before(part, site).is_some_and(|i| go::reaches_below(&i)) {
+            let detail = "what is below the stack pointer is in use here, and a hit would write there; probe the instruction after the call";
             return Err(Refusal::new(Reason::StackUnknown, site, detail));
         }
         let first = self.decode(part, site);
@@ -83,6 +88,13 @@ impl Analysis {
         plan.go = Some(check.source);
         plan.red_zone_dead = true;
         Ok(plan)
+    }
+
+    /// The instruction that ends at the site.
+    fn before(&self, part: &TextPart, site: u64) -> Option<Instruction> {
+        let ends = (1..=15).filter_map(|n| site.checked_sub(n).filter(|at| *at >= part.start));
+        ends.filter(|at| self.is_instruction(*at))
+            .find_map(|at| self.decode(part, at).filter(|i| i.next_ip() == site))
     }
 }
 
