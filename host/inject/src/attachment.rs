@@ -17,6 +17,7 @@ use trocar_target::{Failure, FailureKind, Process, free_gap_near, maps};
 
 use crate::arm::{Armed, arm, open};
 use crate::detach::{Detach, PATIENCE, detach};
+use crate::goroutines::Goroutines;
 use crate::helper::{Helper, Lenders};
 use crate::image::{AGENT_IMAGE, Image};
 use crate::journal::Journal;
@@ -66,6 +67,8 @@ pub struct Attachment {
     has_stub: bool,
     attach_ns: u64,
     threads: usize,
+    left_out: Vec<u32>,
+    goroutines: Option<Goroutines>,
 }
 
 /// The proof of a detach.
@@ -166,6 +169,7 @@ impl Attachment {
                 contexts: &[],
                 clean_pages: &clean_pages,
                 filtered,
+                goroutines: plan.goroutines.as_ref(),
                 patience: PATIENCE,
             };
             // The first failure is the one to report.
@@ -177,7 +181,8 @@ impl Attachment {
         let mapped = map_shared(&loaded.shared, &layout).map_err(|e| undo(shared_failure(&e)))?;
         let (mapping, view, keeper) = mapped;
         let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
-        let armed = transaction(|| arm(pid, &memory, &trampolines, &mut stops)).map_err(undo)?;
+        let armed = transaction(|| arm(pid, &memory, &trampolines, plan.goroutines.as_ref(), &mut stops))
+            .map_err(undo)?;
         semaphores.iter().try_for_each(|s| s.raise(&memory)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
@@ -219,6 +224,8 @@ impl Attachment {
             has_stub: stub.is_some(),
             attach_ns: nanoseconds(began.elapsed()),
             threads: armed.threads,
+            left_out: armed.left_out,
+            goroutines: plan.goroutines.clone(),
             memory,
         })
     }
@@ -262,6 +269,12 @@ impl Attachment {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Indexes of the sites that were not written: somebody would have come back into the middle of them.
+    #[must_use]
+    pub fn left_out(&self) -> &[u32] {
+        &self.left_out
     }
 
     /// Hits that trampolines themselves turned away because a goroutine's stack had no room, for each site. What cannot
@@ -354,6 +367,7 @@ impl Attachment {
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
             filtered: self.filtered,
+            goroutines: self.goroutines.as_ref(),
             patience: PATIENCE,
         };
         let mut stops = Stops::default();

@@ -13,6 +13,7 @@ use trocar_patch::Trampoline;
 use trocar_target::{Failure, Mapping, maps};
 
 use crate::arm::{open, restore};
+use crate::goroutines::{Goroutines, Known};
 use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
 use crate::memory::{RemoteAddress, RemoteMemory};
@@ -39,6 +40,7 @@ pub(crate) struct Detach<'a> {
     /// Text pages that were clean file pages before they were written, and what was in them.
     pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
     pub(crate) filtered: bool,
+    pub(crate) goroutines: Option<&'a Goroutines>,
     /// How long hits in flight are waited for before our memory is left behind.
     pub(crate) patience: Duration,
 }
@@ -68,12 +70,13 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
     let mut rest = Duration::from_millis(1);
     loop {
         let map_list = maps(job.pid)?;
+        let known = job.goroutines.and_then(|g| g.list(job.memory)).unwrap_or_default();
         let mut world = World::stop(job.pid, |ip| !ours(ip))?;
         let map_list = of_all_stacks(job.pid, map_list, &world.threads)?;
         // Again while a signal handler was about to return to slack, or something could not be restored.
         if awaited || changed.as_ref().is_none_or(|c| !c.is_empty()) {
             awaited = !slack.is_empty()
-                && world.threads.iter().any(|t| handler_returns(job.memory, t, &map_list, in_slack));
+                && world.threads.iter().any(|t| handler_returns(job.memory, t, &map_list, &known, in_slack));
             changed = Some(restore(job.memory, job.trampolines, awaited));
             restored_at = Instant::now();
         }
@@ -85,7 +88,7 @@ pub(crate) fn detach(job: &Detach<'_>, stops: &mut Stops) -> Result<Gone, Failur
             left.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
         let restored = sites.is_empty();
         move_out(job, &mut world);
-        let mut busy = in_use(job, &world, &map_list, ours);
+        let mut busy = in_use(job, &world, &map_list, &known, ours);
         busy.extend(reachable.iter().map(|at| format!("what is at {at:#x} now may lead to our trampoline")));
         if busy.is_empty() {
             // The text is restored and nobody is in our memory, so nobody can come back to it: the others may run while
@@ -141,14 +144,20 @@ fn move_out(job: &Detach<'_>, world: &mut World) {
 }
 
 /// Who still uses our memory, by name.
-fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) -> bool) -> Vec<String> {
+fn in_use(
+    job: &Detach<'_>,
+    world: &World,
+    maps: &[Mapping],
+    known: &Known,
+    ours: impl Fn(u64) -> bool,
+) -> Vec<String> {
     let mut busy = Vec::new();
     for thread in &world.threads {
         if ours(thread.ip) {
             busy.push(format!("thread {} runs in a trampoline or in the agent", thread.tid));
         } else if ours(thread.sp) {
             busy.push(format!("thread {} is on a stack of the agent", thread.tid));
-        } else if handler_returns(job.memory, thread, maps, &ours) {
+        } else if handler_returns(job.memory, thread, maps, known, &ours) {
             busy.push(format!("a signal handler of thread {} will return into a trampoline", thread.tid));
         }
     }

@@ -8,6 +8,7 @@ mod arm;
 mod attachment;
 mod detach;
 mod foothold;
+mod goroutines;
 mod helper;
 mod image;
 mod journal;
@@ -34,6 +35,7 @@ mod tracer;
 mod vectors;
 
 pub use attachment::{Attachment, Detached};
+pub use goroutines::{GoProgram, Goroutines};
 pub use image::AGENT_IMAGE;
 pub use memory::{RemoteAddress, RemoteMemory};
 pub use orphan::{Reaped, reap};

@@ -90,6 +90,7 @@ pub fn reap(pid: i32) -> Result<Option<Reaped>, Failure> {
             contexts: &orphans.contexts,
             clean_pages: &[],
             filtered,
+            goroutines: None,
             patience: PATIENCE,
         };
         let gone = transaction(|| detach(&job, &mut Stops::default()))?;

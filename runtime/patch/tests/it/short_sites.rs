@@ -403,6 +403,16 @@ fn in_go_nothing_is_pushed_where_the_frame_pointer_lies_below_the_stack() {
 }
 
 #[test]
+fn why_goroutines_cannot_be_searched_is_told_where_it_matters() {
+    // cmp rsp,[r14+0x10]; jbe tail; xor eax,eax; add rsp,8; ret; tail: call morestack; jmp start
+    let mut code = vec![0x49, 0x3b, 0x66, 0x10, 0x76, 7, 0x31, 0xc0, 0x48, 0x83, 0xc4, 0x08, RET];
+    code.extend([0xe8, 0, 1, 0, 0, 0xeb, 0xec]);
+    let image = Image { go: true, unsearched: "the moon is full", ..functions(&[(&code, &[])]) };
+    let refusal = plan_in(&image, TEXT + 12).unwrap_err();
+    assert!(refusal.detail.ends_with("searched: the moon is full"), "{refusal}");
+}
+
+#[test]
 fn hostile_runs_of_padding_are_bounded() {
     // A text that is nothing but returns and padding, up to the end of the address space.
     let bytes: Vec<u8> = [RET, INT3, 0x90, 0x90, 0x90, 0x90].repeat(100);
