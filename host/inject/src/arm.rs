@@ -1,31 +1,36 @@
-//! Second transaction: the jumps are written, in one stop of the whole process. The gates are opened afterwards.
+//! Second transaction: the jumps are written, in one stop of the whole process, or in several where there are very many. The
+//! gates are opened afterwards.
 //!
-//! Everything slow was done before. In the stop: threads between two instructions of a window go on in its copy;
-//! stacks are searched for instruction pointers that a signal handler would return to inside a window; then the few
-//! bytes of each site.
+//! Everything slow was done before. In a stop: threads between two instructions of a window go on in its copy;
+//! stacks are searched for instruction pointers that a signal handler, or a goroutine, would return to inside a window;
+//! then the few bytes of each site. A window that somebody would come back into waits for another stop, and is left out
+//! if there is no better one.
 
-use std::ops::Range;
+use std::time::Duration;
 
 use libc::pid_t;
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Patch, Trampoline, reaches_in};
 use trocar_target::{Failure, FailureKind, Mapping};
 
+use crate::goroutines::{Goroutines, Known, above};
 use crate::load::{lost, unreadable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::semaphores::Raised;
-use crate::stacks::{live_stacks, of_all_stacks};
+use crate::stacks::{frames, live_stacks, of_all_stacks};
 use crate::stop::{Stopped, World};
 use crate::threads::Seen;
 use crate::tracer;
 use crate::watched::Watched;
 
-/// Tries before a site that some thread will not leave is given up.
-const TRIES: u32 = 50;
+/// Tries before a site that somebody would come back into is given up.
+const TRIES: u64 = 50;
+/// Longest rest between two tries: a goroutine that was preempted runs again after some ten milliseconds.
+const REST_MS: u64 = 10;
 
-/// Sites whose pages are copied in one stop.
-const COPIED_AT_ONCE: usize = 128;
+/// Most sites that are written, or restored, in one stop: some milliseconds.
+pub(crate) const AT_ONCE: usize = 512;
 
 /// What arming saw.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub(crate) struct Armed {
     pub(crate) threads: usize,
     /// Those of them that have registers.
     pub(crate) seen: Vec<Seen>,
+    /// Indexes of the sites that were not written: at every try somebody would have come back inside.
+    pub(crate) left_out: Vec<u32>,
 }
 
 /// What is to be armed.
@@ -41,78 +48,109 @@ pub(crate) struct Arm<'a> {
     pub(crate) trampolines: &'a [Trampoline],
     pub(crate) modules: &'a [Watched],
     pub(crate) semaphores: &'a [Raised],
+    pub(crate) goroutines: Option<&'a Goroutines>,
 }
 
-/// Writes every jump and raises the semaphores. Returns the threads that were stopped.
+/// Writes every jump and raises the semaphores. Returns the threads that were stopped. If it fails, what was written may
+/// still be there.
 pub(crate) fn arm(
     pid: pid_t,
     memory: &RemoteMemory,
     what: &Arm<'_>,
     stops: &mut Stops,
 ) -> Result<Armed, Failure> {
-    let trampolines = what.trampolines;
-    if trampolines.len() > COPIED_AT_ONCE {
-        trampolines.chunks(COPIED_AT_ONCE).try_for_each(|some| copy_pages(pid, memory, what, some, stops))?;
+    let Arm { trampolines, goroutines, .. } = *what;
+    for trampoline in trampolines {
+        unchanged(pid, memory, trampoline)?;
+        // Afterwards sites of our own would be somebody's patch in front of their neighbours.
+        nothing_in_front(pid, memory, trampoline)?;
     }
-    let mut windows: Vec<&Trampoline> = trampolines.iter().collect();
-    windows.sort_by_key(|t| t.window.start);
-    let inner: Vec<Range<u64>> =
-        windows.iter().filter(|t| t.twins.len() > 1).map(|t| t.window.clone()).collect();
-    let inside = |ip: u64| {
-        let after = windows.partition_point(|t| t.window.start < ip);
-        after.checked_sub(1).and_then(|i| windows.get(i)).filter(|t| ip < t.window.end).copied()
-    };
-    for attempt in 0.. {
+    let mut rest: Vec<&Trampoline> = trampolines.iter().collect();
+    rest.sort_by_key(|t| t.window.start);
+    let mut waiting: Vec<&Trampoline> = Vec::new();
+    let mut attempt = 0;
+    loop {
+        let later = rest.split_off(rest.len().min(AT_ONCE));
+        let windows = Windows(&rest);
         // Anew each time: a stack that lies beside memory which is gone since would count as one that cannot be searched.
         let maps = trocar_target::maps(pid)?;
-        let mut world = World::stop(pid, |ip| inside(ip).is_none())?;
+        let known = goroutines.and_then(|g| g.list(memory)).unwrap_or_default();
+        let search = Search { memory, goroutines, known: &known };
+        let mut world = World::stop(pid, |ip| windows.inside(ip).is_none())?;
         let threads = world.threads.len();
         let maps = of_all_stacks(pid, maps, &world.threads)?;
-        if let Some(thread) = world.threads.iter().find(|t| returns_into(memory, t, &maps, &inner)) {
-            let tid = thread.tid;
-            stops.add(world.release());
-            if attempt == TRIES {
-                return Err(Failure::new(
-                    FailureKind::NothingPatched,
-                    format!(
-                        "thread {tid} sleeps in a signal handler that would return into the middle of a site"
-                    ),
-                )
-                .hint("try again later, or at another instruction: trocar points --plan"));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-            continue;
-        }
+        let awaited = search.all(&world.threads, &maps, &Windows(&windows.inner()));
+        let waits = |t: &Trampoline| match &awaited {
+            Ok(starts) => starts.contains(&t.window.start),
+            // What cannot be searched may come back into any that has an inside.
+            Err(_) => has_inside(t),
+        };
+        let (wait, free): (Vec<&Trampoline>, _) = rest.iter().partition(|t| waits(t));
+        waiting.extend(wait);
+        let is_last = later.is_empty() && (waiting.is_empty() || attempt == TRIES);
         let mut count = 0;
-        let written = still_there(memory, what)
-            .and_then(|()| write(pid, memory, &mut world, trampolines, &inside, &mut count));
+        let mut written = still_there(memory, what);
+        if free.len() == trampolines.len() {
+            written = written.and_then(|()| free.iter().try_for_each(|t| nothing_in_front(pid, memory, t)));
+        }
+        written = written.and_then(|()| write(pid, memory, &mut world, &free, &mut count));
         if written.is_err() {
             // Only what was written here: what another tool has at the next site is not ours to undo.
-            restore(memory, trampolines.iter().take(count), false);
+            restore(memory, free.iter().copied().take(count), false);
         }
-        // One that cannot be raised is the caller's to undo, with the text.
-        let written = written.and_then(|()| what.semaphores.iter().try_for_each(|s| s.raise(memory)));
+        if is_last && waiting.len() < trampolines.len() {
+            // One that cannot be raised is the caller's to undo, with the text.
+            written = written.and_then(|()| what.semaphores.iter().try_for_each(|s| s.raise(memory)));
+        }
         let mut seen: Vec<Seen> = world.threads.iter().filter_map(Seen::of).collect();
-        stops.add(world.release());
+        let stopped = world.release();
+        stops.add(stopped);
         written?;
-        // Who slept is known when it has stopped, which may be after the others went on.
-        seen.extend(tracer::drain());
-        return Ok(Armed { threads, seen });
+        if is_last {
+            if waiting.len() == trampolines.len() {
+                return Err(nowhere(awaited.err()));
+            }
+            // Who slept is known when it has stopped, which may be after the others went on.
+            seen.extend(tracer::drain());
+            let left_out = waiting.iter().map(|t| t.site_index).collect();
+            return Ok(Armed { threads, seen, left_out });
+        }
+        if later.is_empty() {
+            attempt += 1;
+            rest = std::mem::take(&mut waiting);
+            std::thread::sleep(Duration::from_millis(attempt.min(REST_MS)));
+        } else {
+            rest = later;
+            // The program has at least half of the time.
+            std::thread::sleep(stopped);
+        }
     }
-    Err(Failure::new(FailureKind::Bug, "arming ended without a result"))
 }
 
-fn write<'a>(
+fn nowhere(who: Option<Unsearched>) -> Failure {
+    let what = match who {
+        Some(Unsearched::Thread(tid)) => format!("the stacks of thread {tid} cannot be searched"),
+        Some(Unsearched::Goroutines) => "the stacks of goroutines cannot be searched".to_owned(),
+        None => {
+            "a thread in a signal handler, or a goroutine, would return into the middle of every site".into()
+        }
+    };
+    Failure::new(FailureKind::NothingPatched, what)
+        .hint("try again later, or at another instruction: trocar points --plan")
+}
+
+/// Writes the jumps, in ascending order of address.
+fn write(
     pid: pid_t,
     memory: &RemoteMemory,
     world: &mut World,
-    trampolines: &[Trampoline],
-    inside: &impl Fn(u64) -> Option<&'a Trampoline>,
+    trampolines: &[&Trampoline],
     count: &mut usize,
 ) -> Result<(), Failure> {
+    let windows = Windows(trampolines);
     for thread in &mut world.threads {
         let Some(mut registers) = thread.registers else { continue };
-        let Some(window) = inside(registers.rip) else { continue };
+        let Some(window) = windows.inside(registers.rip) else { continue };
         let Some(twin) = window.twin_of(registers.rip) else {
             return Err(Failure::new(
                 FailureKind::Bug,
@@ -122,7 +160,6 @@ fn write<'a>(
         registers.rip = twin;
         thread.set_registers(registers).map_err(|e| lost(pid, &e))?;
     }
-    // All before any is written: afterwards sites of our own would be somebody's patch in front of their neighbours.
     trampolines.iter().try_for_each(|t| unchanged(pid, memory, t))?;
     for trampoline in trampolines {
         // If writing fails half way, what was written is undone.
@@ -131,28 +168,6 @@ fn write<'a>(
             memory.write(RemoteAddress(patch.address), &patch.bytes).map_err(|e| lost(pid, &e))?;
         }
     }
-    Ok(())
-}
-
-/// Makes our private copies of the pages under many sites before the stop in which all of them are written, which would
-/// take too long else: by writing what is there. In a stop too: a module may go at any other time, and what comes to lie
-/// in its place is not ours to write.
-fn copy_pages(
-    pid: pid_t,
-    memory: &RemoteMemory,
-    what: &Arm<'_>,
-    trampolines: &[Trampoline],
-    stops: &mut Stops,
-) -> Result<(), Failure> {
-    let world = World::stop(pid, |_| true)?;
-    still_there(memory, what)?;
-    for trampoline in trampolines {
-        unchanged(pid, memory, trampoline)?;
-        for patch in trampoline.patches() {
-            memory.write(RemoteAddress(patch.address), &patch.original).map_err(|e| lost(pid, &e))?;
-        }
-    }
-    stops.add(world.release());
     Ok(())
 }
 
@@ -183,6 +198,11 @@ fn unchanged(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Resu
             .hint("another tool patches the same place, or the program patches itself"));
         }
     }
+    Ok(())
+}
+
+/// That no patch in front reaches into what is written.
+fn nothing_in_front(pid: pid_t, memory: &RemoteMemory, trampoline: &Trampoline) -> Result<(), Failure> {
     for patch in trampoline.patches() {
         let start = RemoteAddress(patch.address.wrapping_sub(patch.before.len() as u64));
         let live = memory.bytes(start, patch.before.len()).map_err(|e| unreadable(pid, start.0, &e))?;
@@ -248,16 +268,92 @@ pub(crate) fn open(pid: pid_t, memory: &RemoteMemory, gates: &[u64], value: u64)
     gates.iter().try_for_each(|&g| memory.write_word(RemoteAddress(g), value).map_err(|e| lost(pid, &e)))
 }
 
-/// Whether the live part of the thread's stack holds an address inside a window: a saved instruction pointer that a
-/// signal handler, or a stored context, would come back to. Windows contain no call, so no return address is one.
-fn returns_into(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping], windows: &[Range<u64>]) -> bool {
-    if windows.is_empty() {
-        return false;
+/// Windows in ascending order of address.
+struct Windows<'a>(&'a [&'a Trampoline]);
+
+impl<'a> Windows<'a> {
+    /// The window that an address lies inside, past its start.
+    fn inside(&self, address: u64) -> Option<&'a Trampoline> {
+        let before = self.0.partition_point(|t| t.window.start < address).checked_sub(1)?;
+        self.0.get(before).copied().filter(|t| address < t.window.end)
     }
-    // What cannot be searched may hold one.
-    let Some(stacks) = live_stacks(memory, thread, maps) else { return true };
-    stacks.iter().flat_map(|s| &s.words).any(|&word| {
-        let after = windows.partition_point(|w| w.start < word);
-        after.checked_sub(1).and_then(|i| windows.get(i)).is_some_and(|w| word > w.start && word < w.end)
-    })
+
+    /// The start of that window.
+    fn start(&self, address: u64) -> Option<u64> {
+        self.inside(address).map(|t| t.window.start)
+    }
+
+    /// Those with more than one instruction.
+    fn inner(&self) -> Vec<&'a Trampoline> {
+        self.0.iter().copied().filter(|t| has_inside(t)).collect()
+    }
+}
+
+fn has_inside(trampoline: &Trampoline) -> bool {
+    trampoline.twins.len() > 1
+}
+
+/// The search for those who will come back into a window.
+struct Search<'a> {
+    memory: &'a RemoteMemory,
+    goroutines: Option<&'a Goroutines>,
+    known: &'a Known,
+}
+
+/// Who may come back to anywhere.
+enum Unsearched {
+    Thread(pid_t),
+    Goroutines,
+}
+
+impl Search<'_> {
+    /// The starts of the windows into which somebody will come back.
+    fn all(
+        &self,
+        threads: &[Stopped],
+        maps: &[Mapping],
+        windows: &Windows<'_>,
+    ) -> Result<Vec<u64>, Unsearched> {
+        let mut found = Vec::new();
+        if windows.0.is_empty() {
+            return Ok(found);
+        }
+        for thread in threads {
+            self.thread(thread, maps, windows, &mut found).ok_or(Unsearched::Thread(thread.tid))?;
+        }
+        if let Some(goroutines) = self.goroutines {
+            let note = |word| found.extend(windows.start(word));
+            goroutines.interrupted(self.memory, self.known, note).ok_or(Unsearched::Goroutines)?;
+        }
+        Ok(found)
+    }
+
+    /// Those into which the thread will: the live part of its stacks holds a saved instruction pointer that a signal
+    /// handler, or a stored context, would come back to. Windows contain no call, so no return address is one. `None`:
+    /// what cannot be searched may hold one.
+    ///
+    /// In Go's code only signals interrupt, and the call of `asyncPreempt` that they leave behind is where the thread is;
+    /// what looks like another one is left over from one that is past.
+    fn thread(
+        &self,
+        thread: &Stopped,
+        maps: &[Mapping],
+        windows: &Windows<'_>,
+        found: &mut Vec<u64>,
+    ) -> Option<()> {
+        let memory = self.memory;
+        let stacks = live_stacks(memory, thread, maps, self.known)?;
+        let is_go = |word: u64| self.goroutines.is_some_and(|g| g.is_code(word));
+        let words = stacks.iter().flat_map(|s| &s.words).copied();
+        found.extend(words.filter(|word| !is_go(*word)).filter_map(|word| windows.start(word)));
+        if self.goroutines.is_some() {
+            found.extend(above(memory, thread.sp)?.into_iter().filter_map(|word| windows.start(word)));
+            for frame in stacks.iter().flat_map(|stack| frames(stack, thread.sp, maps)) {
+                let interrupted = above(memory, frame.sp).unwrap_or_default();
+                found
+                    .extend(interrupted.into_iter().chain([frame.ip]).filter_map(|word| windows.start(word)));
+            }
+        }
+        Some(())
+    }
 }

@@ -19,6 +19,7 @@ use trocar_target::{Failure, FailureKind, Process, free_gap_near, maps};
 use crate::arm::{Arm, Armed, arm, open};
 use crate::detach::{Detach, PATIENCE, detach};
 use crate::filters::Filters;
+use crate::goroutines::Goroutines;
 use crate::helper::{Helper, Lenders};
 use crate::image::{AGENT_IMAGE, Image};
 use crate::journal::Journal;
@@ -72,6 +73,8 @@ pub struct Attachment {
     has_stub: bool,
     attach_ns: u64,
     threads: usize,
+    left_out: Vec<u32>,
+    goroutines: Option<Goroutines>,
 }
 
 /// Contexts to create at once for so many threads: a quarter more, at least sixteen.
@@ -155,6 +158,7 @@ impl Attachment {
                 contexts: &[],
                 clean_pages: &clean_pages,
                 filtered,
+                goroutines: plan.goroutines.as_ref(),
                 patience: PATIENCE,
             };
             // The first failure is the one to report.
@@ -166,7 +170,12 @@ impl Attachment {
         let mapped = map_shared(&loaded.shared, &layout).map_err(|e| undo(shared_failure(&e)))?;
         let (mapping, view, keeper) = mapped;
         let mut pool = Pool::new(pid, &memory, view, layout, &loaded.control).map_err(undo)?;
-        let what = Arm { trampolines: &trampolines, modules: &modules, semaphores: &semaphores };
+        let what = Arm {
+            trampolines: &trampolines,
+            modules: &modules,
+            semaphores: &semaphores,
+            goroutines: plan.goroutines.as_ref(),
+        };
         let armed = transaction(|| arm(pid, &memory, &what, &mut stops)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
@@ -212,6 +221,8 @@ impl Attachment {
             has_stub: stub.is_some(),
             attach_ns: nanoseconds(began.elapsed()),
             threads: armed.threads,
+            left_out: armed.left_out,
+            goroutines: plan.goroutines.clone(),
             memory,
         })
     }
@@ -255,6 +266,12 @@ impl Attachment {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Indexes of the sites that were not written: somebody would have come back into the middle of them.
+    #[must_use]
+    pub fn left_out(&self) -> &[u32] {
+        &self.left_out
     }
 
     /// Hits that trampolines themselves turned away because a goroutine's stack had no room, for each site. What cannot

@@ -12,7 +12,8 @@ use trocar_abi::PAGE;
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, FailureKind, Mapping, maps};
 
-use crate::arm::{open, restore};
+use crate::arm::{AT_ONCE, open, restore};
+use crate::goroutines::{Goroutines, Known};
 use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
 use crate::memory::{RemoteAddress, RemoteMemory};
@@ -42,6 +43,7 @@ pub(crate) struct Detach<'a> {
     /// Text pages that were clean file pages before they were written, and what was in them.
     pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
     pub(crate) filtered: bool,
+    pub(crate) goroutines: Option<&'a Goroutines>,
     /// How long hits in flight are waited for before our memory is left behind.
     pub(crate) patience: Duration,
 }
@@ -65,32 +67,46 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
     let ranges = job.ranges;
     let ours =
         |slack: &[u64], ip: u64| slack.binary_search(&ip).is_ok() || ranges.iter().any(|r| r.contains(&ip));
-    let mut changed: Option<Vec<u64>> = None;
     let mut still_raised = Vec::new();
     let mut restored_at = began;
     let mut there: Option<Vec<&Trampoline>> = None;
-    let mut awaited = false;
+    // Not restored yet, and those of them that could not be.
+    let mut todo: Vec<&Trampoline> = Vec::new();
+    let mut stuck: Vec<(&Trampoline, Vec<u64>)> = Vec::new();
     let mut rest = Duration::from_millis(1);
     loop {
         let map_list = maps(job.pid)?;
+        let known = job.goroutines.and_then(|g| g.list(job.memory)).unwrap_or_default();
         let mut world = World::stop(job.pid, |ip| !ours(&slack, ip))?;
         // Nothing comes or goes now. Later on, what holds a jump of ours is ours: see `watched`.
+        let is_first = there.is_none();
         let there = there.get_or_insert_with(|| present(job.memory, job.modules, job.trampolines));
         let slack = slack_of(there.iter().copied());
         let in_slack = |ip: u64| slack.binary_search(&ip).is_ok();
         let ours = |ip: u64| ours(&slack, ip);
-        if changed.is_none() {
+        if is_first {
             still_raised = job.semaphores.iter().flat_map(|raised| raised.lower(job.memory, there)).collect();
+            todo = there.clone();
         }
         let map_list = of_all_stacks(job.pid, map_list, &world.threads)?;
         // Again while a signal handler was about to return to slack, or something could not be restored.
-        if awaited || changed.as_ref().is_none_or(|c| !c.is_empty()) {
-            awaited = !slack.is_empty()
-                && world.threads.iter().any(|t| handler_returns(job.memory, t, &map_list, in_slack));
-            changed = Some(restore(job.memory, there.iter().copied(), awaited));
+        if !todo.is_empty() || !stuck.is_empty() {
+            let awaited = !slack.is_empty()
+                && world.threads.iter().any(|t| handler_returns(job.memory, t, &map_list, &known, in_slack));
+            let again = if todo.is_empty() { std::mem::take(&mut stuck) } else { Vec::new() };
+            let now = todo.drain(..todo.len().min(AT_ONCE)).chain(again.into_iter().map(|(t, _)| t));
+            let tried = now.map(|t| (t, restore(job.memory, [t], awaited)));
+            stuck.extend(tried.filter(|(_, left)| !left.is_empty()));
             restored_at = Instant::now();
         }
-        let left = changed.as_deref().unwrap_or(&[]);
+        if !todo.is_empty() {
+            let stopped = world.release();
+            stops.add(stopped);
+            // The program has at least half of the time.
+            std::thread::sleep(stopped);
+            continue;
+        }
+        let left: Vec<u64> = stuck.iter().flat_map(|(_, left)| left).copied().collect();
         // What is there instead may lead to us all the same: another tool has moved our jump, or it could not be undone.
         let is_text = |at: &&u64| map_list.iter().any(|m| m.execute && m.range().contains(at));
         let reachable: Vec<u64> = left.iter().filter(is_text).copied().collect();
@@ -98,7 +114,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             left.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
         let restored = sites.is_empty();
         move_out(job.memory, there, &mut world);
-        let mut busy = in_use(job, &world, &map_list, ours);
+        let mut busy = in_use(job, &world, &map_list, &known, ours);
         busy.extend(reachable.iter().map(|at| format!("what is at {at:#x} now may lead to our trampoline")));
         if busy.is_empty() {
             // The text is restored and nobody is in our memory, so nobody can come back to it: the others may run while
@@ -162,14 +178,20 @@ fn move_out(memory: &RemoteMemory, trampolines: &[&Trampoline], world: &mut Worl
 }
 
 /// Who still uses our memory, by name.
-fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) -> bool) -> Vec<String> {
+fn in_use(
+    job: &Detach<'_>,
+    world: &World,
+    maps: &[Mapping],
+    known: &Known,
+    ours: impl Fn(u64) -> bool,
+) -> Vec<String> {
     let mut busy = Vec::new();
     for thread in &world.threads {
         if ours(thread.ip) {
             busy.push(format!("thread {} runs in a trampoline or in the agent", thread.tid));
         } else if ours(thread.sp) {
             busy.push(format!("thread {} is on a stack of the agent", thread.tid));
-        } else if handler_returns(job.memory, thread, maps, &ours) {
+        } else if handler_returns(job.memory, thread, maps, known, &ours) {
             busy.push(format!("a signal handler of thread {} will return into a trampoline", thread.tid));
         }
     }

@@ -18,6 +18,7 @@ use std::ops::Range;
 
 use trocar_target::{Failure, FailureKind, Mapping};
 
+use crate::goroutines::Known;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::ptrace::Registers;
 use crate::stacks::handler_returns;
@@ -252,7 +253,7 @@ pub(crate) fn left(memory: &RemoteMemory, maps: &[Mapping]) -> Vec<Range<u64>> {
 pub(crate) fn clear_left(memory: &RemoteMemory, maps: &[Mapping], left: &[Range<u64>], threads: &[Stopped]) {
     for range in left {
         let ours = |ip: u64| range.contains(&ip);
-        let returns = |t: &Stopped| handler_returns(memory, t, maps, ours);
+        let returns = |t: &Stopped| handler_returns(memory, t, maps, &Known::default(), ours);
         if !threads.iter().any(|t| ours(t.ip) || returns(t)) {
             clear(memory, RemoteAddress(range.start));
         }

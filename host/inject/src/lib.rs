@@ -9,6 +9,7 @@ mod attachment;
 mod detach;
 mod filters;
 mod foothold;
+mod goroutines;
 mod helper;
 mod image;
 mod journal;
@@ -38,6 +39,7 @@ mod vectors;
 mod watched;
 
 pub use attachment::Attachment;
+pub use goroutines::{GoProgram, Goroutines};
 pub use image::AGENT_IMAGE;
 pub use memory::{RemoteAddress, RemoteMemory};
 pub use orphan::{Reaped, reap};

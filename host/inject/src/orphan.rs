@@ -91,6 +91,7 @@ pub fn reap(pid: i32) -> Result<Option<Reaped>, Failure> {
             contexts: &orphans.contexts,
             clean_pages: &[],
             filtered,
+            goroutines: None,
             patience: PATIENCE,
         };
         let gone = transaction(|| detach(&mut job, &mut Stops::default()))?;

@@ -7,6 +7,7 @@ use trocar_abi::operand::Operand;
 use trocar_patch::SitePlan;
 use trocar_target::Process;
 
+use crate::goroutines::Goroutines;
 use crate::watched::Head;
 
 /// Everything that is to be put into a target, decided beforehand.
@@ -20,6 +21,8 @@ pub struct AttachPlan {
     pub probe: ProbePlan,
     /// The target is a Go program: goroutine stacks, Go's argument registers.
     pub go: bool,
+    /// Where its goroutines are, if the sites were planned on the promise that they are searched.
+    pub goroutines: Option<Goroutines>,
     /// The target holds a collector that scans the stacks of threads which it stops by signal.
     pub collector: bool,
     /// Bytes of a ring, a power of two.

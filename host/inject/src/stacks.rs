@@ -7,11 +7,15 @@ use libc::pid_t;
 use trocar_abi::hit::RED_ZONE;
 use trocar_target::{Failure, Mapping, maps};
 
+use crate::goroutines::Known;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::stop::{Stopped, USER_CS};
 
 /// Most bytes of one stack that are searched.
 const SEARCH: u64 = 8 << 20;
+/// The same of a stack in Go's heap: a signal's frame is on a stack of 32 KiB (Go's `mpreinit`), and what lies above a stack
+/// there are others.
+const SEARCH_GO: u64 = 64 << 10;
 /// Most stacks of one thread.
 const STACKS: usize = 16;
 /// Words of a signal frame up to the selectors: its return address, then `ucontext` (`struct rt_sigframe` in
@@ -28,10 +32,10 @@ pub(crate) struct Stack {
 
 /// A signal frame on a stack.
 #[derive(Clone, Copy, Debug)]
-struct Frame {
+pub(crate) struct Frame {
     /// Where the handler returns to, and the stack pointer there.
-    ip: u64,
-    sp: u64,
+    pub(crate) ip: u64,
+    pub(crate) sp: u64,
 }
 
 /// Whether the thread will return to an address that is `ours`, from a signal handler. What cannot be searched may hold
@@ -40,16 +44,23 @@ pub(crate) fn handler_returns(
     memory: &RemoteMemory,
     thread: &Stopped,
     maps: &[Mapping],
+    go: &Known,
     ours: impl Fn(u64) -> bool,
 ) -> bool {
-    let Some(stacks) = live_stacks(memory, thread, maps) else { return true };
+    let Some(stacks) = live_stacks(memory, thread, maps, go) else { return true };
     stacks.iter().any(|stack| frames(stack, thread.sp, maps).any(|frame| ours(frame.ip)))
 }
 
-/// All stacks that the thread will come back to; `None` if one of them cannot be read.
-pub(crate) fn live_stacks(memory: &RemoteMemory, thread: &Stopped, maps: &[Mapping]) -> Option<Vec<Stack>> {
+/// All stacks that the thread will come back to; `None` if its own cannot be read.
+pub(crate) fn live_stacks(
+    memory: &RemoteMemory,
+    thread: &Stopped,
+    maps: &[Mapping],
+    go: &Known,
+) -> Option<Vec<Stack>> {
     let pointer = thread.registers.map(|r| r.fs_base);
-    let mut stacks = vec![read(memory, maps, thread.sp, pointer)?];
+    let read = |sp| read(memory, maps, sp, pointer, go);
+    let mut stacks = vec![read(thread.sp)?];
     let mut next = 0;
     while let Some(stack) = stacks.get(next) {
         let elsewhere: Vec<u64> = frames(stack, thread.sp, maps)
@@ -59,7 +70,7 @@ pub(crate) fn live_stacks(memory: &RemoteMemory, thread: &Stopped, maps: &[Mappi
         for sp in elsewhere {
             // One that is stale by now leads nowhere.
             let new = stacks.len() < STACKS && !stacks.iter().any(|s: &Stack| s.holds(sp));
-            stacks.extend(new.then(|| read(memory, maps, sp, pointer)).flatten());
+            stacks.extend(new.then(|| read(sp)).flatten());
         }
         next += 1;
     }
@@ -83,8 +94,9 @@ impl Stack {
 }
 
 /// Reads the stack from `sp` up, of a thread with the thread pointer `pointer`, if that is known.
-fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>) -> Option<Stack> {
+fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, go: &Known) -> Option<Stack> {
     let at = maps.iter().position(|m| m.range().contains(&sp))?;
+    let most = if go.is_heap(maps.get(at)?, sp) { SEARCH_GO } else { SEARCH };
     let mut end = maps.get(at)?.end;
     // A stack that was cut by a change of protection or advice goes on. With its thread's control block it is whole, and
     // what lies above is another's: to read that costs milliseconds.
@@ -97,11 +109,11 @@ fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>) 
     }
     let floor = maps.get(at)?.start;
     let start = sp.saturating_sub(RED_ZONE).max(floor) & !7;
-    let len = usize::try_from(end.saturating_sub(start).min(SEARCH)).ok()?;
+    let len = usize::try_from(end.saturating_sub(start).min(most)).ok()?;
     let bytes = memory.some(RemoteAddress(start), len);
     let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
     // The first mapping must be there whole; what is added to it is a guess.
-    let own = usize::try_from((maps.get(at)?.end - start).min(SEARCH)).ok()?;
+    let own = usize::try_from((maps.get(at)?.end - start).min(most)).ok()?;
     (bytes.len() >= own).then_some(Stack { start, words })
 }
 
@@ -111,7 +123,7 @@ fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>) 
 /// the kernel writes, its selectors begin with cs = 0x33 (`ucontext` and `sigcontext_64` in `asm/ucontext.h` and
 /// `asm/sigcontext.h`). One that lies on its signal stack is stale too if the thread is not on that stack any more: in Go
 /// both kinds of stack come from one heap.
-fn frames<'a>(stack: &'a Stack, sp: u64, maps: &'a [Mapping]) -> impl Iterator<Item = Frame> + 'a {
+pub(crate) fn frames<'a>(stack: &'a Stack, sp: u64, maps: &'a [Mapping]) -> impl Iterator<Item = Frame> + 'a {
     let is_code = |address: u64| maps.iter().any(|m| m.execute && m.range().contains(&address));
     stack.words.windows(FRAME).enumerate().filter_map(move |(at, frame)| {
         let [restorer, flags, link, base, _, size, .., saved, _, ip, _, selectors] = frame else {

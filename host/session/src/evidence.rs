@@ -6,6 +6,7 @@ use trocar_abi::hit::{HitFrame, REGISTERS};
 use trocar_collect::{Collector, TrapEvidence};
 use trocar_compile::{CodeMap, Source, Spot};
 
+use crate::live::site;
 use crate::reply::Site;
 
 /// A hit that trapped.
@@ -116,7 +117,7 @@ impl Reader {
         let spots = hit.frames.iter().filter_map(|address| map.as_ref()?.caller(*address));
         let (place, backtrace) = frames(&self.wasm, spots);
         let named = |index: u32| usize::try_from(index).ok();
-        let site = named(hit.site).and_then(|i| sites.get(i));
+        let site = site(sites, hit.site);
         let handler = named(hit.handler).and_then(|i| self.handlers.get(i));
         Some(Evidence {
             trap: hit.trap.text().into(),

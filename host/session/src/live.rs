@@ -19,6 +19,7 @@ use crate::prepare::{Prepared, unless_it_ended};
 use crate::reply::{
     Attached, Event, Exited, LogLine, MapRows, Receipt, Reply, Retired, Row, Site, StateChange, Stats, Value,
 };
+use crate::sites::occupied;
 
 /// How often new threads' stacks are looked for and the pool is refilled.
 const TEND_EVERY: Duration = Duration::from_millis(20);
@@ -106,14 +107,28 @@ impl Session {
             Span::Exit => (HIT_FUEL + SPAN_FUEL, true),
         };
         let prices = prepared.planned.sites.iter().map(|s| price(s.span)).collect();
-        let sites: Vec<Site> = prepared.planned.sites.into_iter().map(|s| s.site).collect();
+        let planned: Vec<Site> = prepared.planned.sites.into_iter().map(|s| s.site).collect();
+        let reported = (Instant::now(), vec![0; planned.len()]);
+        let left_out = attachment.left_out();
+        let (left, sites): (Vec<Site>, Vec<Site>) =
+            planned.into_iter().partition(|s| left_out.contains(&s.site));
+        let mut refusals = prepared.planned.refusals;
+        refusals.extend(left.iter().map(occupied));
+        if let Some(refused) = left.first().map(occupied).filter(|_| prepared.strict) {
+            attachment.detach()?;
+            let what =
+                format!("a site is refused: {} at {}: {}", refused.point, refused.address, refused.detail);
+            return Err(
+                Failure::new(FailureKind::NothingPatched, what).hint("try again, or without --strict")
+            );
+        }
         let attached = Attached {
             v: 1,
             pid,
             session: session_name(pid),
             probe: manifest.name.clone(),
             limits: prepared.limits,
-            refusals: prepared.planned.refusals,
+            refusals,
             attach_ns: attachment.attach_ns(),
             pause_ns: attachment.stops().longest(),
             threads: attachment.threads(),
@@ -133,7 +148,7 @@ impl Session {
             pid,
             id: attached.session.clone(),
             probe: manifest.name.clone(),
-            reported: (now, vec![0; attached.sites.len()]),
+            reported,
             expires: now + Duration::from_nanos(prepared.limits.ttl_ns),
             manifest,
             attachment,
@@ -305,7 +320,7 @@ impl Session {
             ProbeState::Armed | ProbeState::Suspended => return Ok(()),
             ProbeState::Off => ("suspended", "switched off, with all others: trocar off".to_owned()),
             ProbeState::Quarantined => {
-                let site = usize::try_from(status.trap_site).ok().and_then(|i| self.attached.sites.get(i));
+                let site = site(&self.attached.sites, status.trap_site);
                 let place = site.map_or_else(String::new, |s| format!(" at {}", s.point));
                 let what = status.trap_code.text();
                 let thread = status.trap_tid;
@@ -403,6 +418,9 @@ impl Session {
         let elapsed = self.reported.0.elapsed().as_nanos().max(1);
         let before = std::mem::take(&mut self.reported.1);
         for (index, total) in totals.iter().enumerate() {
+            if u32::try_from(index).ok().and_then(|i| site(&self.attached.sites, i)).is_none() {
+                continue;
+            }
             let total = if is_final { *total } else { total.settled() };
             let ns_per_hit = self.collector.ns_per_hit(&total).filter(|_| self.stub_fuel.is_none());
             #[expect(clippy::cast_precision_loss, reason = "a share for people, from counts far below 2^52")]
@@ -523,6 +541,11 @@ impl Session {
         self.tell_traps(say);
         self.report(true, say);
     }
+}
+
+/// The site with an index; `None`: it was left out.
+pub(crate) fn site(sites: &[Site], index: u32) -> Option<&Site> {
+    sites.binary_search_by_key(&index, |s| s.site).ok().and_then(|at| sites.get(at))
 }
 
 /// Hits in which the handler ran: those of a suspended probe, and those that were left out, take no time worth a share.

@@ -1,12 +1,13 @@
 //! The modules of a process, read once and shared by everything that asks for names or plans.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use trocar_abi::operand::Operand;
-use trocar_inject::{Head, RemoteAddress, RemoteMemory};
-use trocar_patch::{Analysis, FunctionRange, Image, Segment};
+use trocar_inject::{GoProgram, Goroutines, Head, RemoteAddress, RemoteMemory};
+use trocar_patch::{Analysis, FunctionRange, Image, Segment, data_named};
 use trocar_symbols::{Elf, LoadedModule, MappedRange, Origin, Resolved, Resolver};
 use trocar_target::{Failure, Mapping, Module, Process, aliases, maps, modules};
 
@@ -24,6 +25,7 @@ pub struct Loaded {
     /// What is never to be patched because of how it is mapped, for each module, at the addresses of its file.
     never: Vec<Vec<Never>>,
     analyses: HashMap<usize, Analysis>,
+    goroutines: OnceLock<Result<Goroutines, &'static str>>,
 }
 
 impl Loaded {
@@ -54,15 +56,9 @@ impl Loaded {
                 Err(failure) => unread.push((module.name.clone(), failure)),
             }
         }
-        Ok(Self {
-            process,
-            resolver: Resolver::new(loaded),
-            unread,
-            ranges,
-            heads,
-            never,
-            analyses: HashMap::new(),
-        })
+        let resolver = Resolver::new(loaded);
+        let (analyses, goroutines) = Default::default();
+        Ok(Self { process, resolver, unread, ranges, heads, never, analyses, goroutines })
     }
 
     /// A module by its index in the resolver.
@@ -89,6 +85,11 @@ impl Loaded {
         if !self.analyses.contains_key(&index) {
             let elf = Arc::clone(&self.module(index)?.elf);
             let mut image = planner_image(&elf);
+            if index == 0 && image.go {
+                let goroutines = self.goroutines();
+                image.goroutines_searched = goroutines.is_ok();
+                image.unsearched = goroutines.err().unwrap_or_default();
+            }
             image.never.extend(self.never.get(index).into_iter().flatten());
             image.never.sort_unstable();
             // Nobody calls them functions, and `import:` points name them.
@@ -112,6 +113,31 @@ impl Loaded {
     #[must_use]
     pub fn is_go(&self) -> bool {
         self.resolver.modules().first().is_some_and(|m| m.elf.is_go())
+    }
+
+    /// Where the goroutines of a Go program are, for as long as it runs.
+    ///
+    /// # Errors
+    /// Why they cannot be searched, as people read it.
+    pub fn goroutines(&self) -> Result<&Goroutines, &'static str> {
+        self.goroutines.get_or_init(|| self.find_goroutines()).as_ref().map_err(|why| *why)
+    }
+
+    fn find_goroutines(&self) -> Result<Goroutines, &'static str> {
+        let module = self.module(0).ok_or("the program itself cannot be read")?;
+        let runtime = module.elf.go_runtime()?;
+        let here =
+            |range: &Range<u64>| range.start.wrapping_add(module.bias)..range.end.wrapping_add(module.bias);
+        let code = module.elf.code(&runtime.adds);
+        let memory = RemoteMemory::open(self.process.pid).map_err(|_| "its memory cannot be read")?;
+        Goroutines::find(
+            &memory,
+            GoProgram {
+                named: data_named(code, here(&runtime.adds).start),
+                preempted: runtime.preempted.iter().map(here).collect(),
+                text: self.range(0),
+            },
+        )
     }
 
     /// The target holds a collector that stops threads by signal and scans their stacks: such a collector must find
@@ -205,8 +231,9 @@ pub fn planner_image(elf: &Elf) -> Image {
         called: code.called,
         never: code.never,
         go: code.go,
-        // Nothing looks at the stacks of goroutines that no thread is on.
+        // Whether they are is the process's affair.
         goroutines_searched: false,
+        unsearched: "",
         pie: code.pie,
     }
 }

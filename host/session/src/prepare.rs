@@ -28,6 +28,7 @@ pub struct Prepared {
     pub(crate) code: Vec<u8>,
     pub(crate) loaded: Loaded,
     pub(crate) ticks: Ticks,
+    pub(crate) strict: bool,
     native: bool,
 }
 
@@ -66,6 +67,7 @@ impl Prepared {
             code: compiled.into_code(),
             loaded,
             ticks,
+            strict: request.strict,
             native: request.native,
         })
     }
@@ -165,6 +167,7 @@ impl Prepared {
                 stub,
             },
             go: self.loaded.is_go(),
+            goroutines: self.loaded.is_go().then(|| self.loaded.goroutines().ok().cloned()).flatten(),
             collector: self.loaded.has_scanning_collector(),
             ring_bytes: RING_BYTES,
             ticks_per_nanosecond: self.ticks.per_nanosecond(),

@@ -351,6 +351,12 @@ fn refused(point: &str, address: &str, reason: &str, detail: &str) -> Refused {
     Refused { point: point.into(), address: address.into(), reason: reason.into(), detail: detail.into() }
 }
 
+/// A site that was planned, and that nobody could be kept out of while it was to be written.
+pub(crate) fn occupied(site: &Site) -> Refused {
+    let detail = "at every try a goroutine, or a thread in a signal handler, would have come back into the middle of the bytes to be overwritten";
+    refused(&site.point, &site.address, "occupied", detail)
+}
+
 type Planned = Result<(Site, SitePlan), Refused>;
 
 /// Plans a place beside what is claimed, and compares what it would touch with the live text.

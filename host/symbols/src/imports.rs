@@ -94,10 +94,10 @@ impl Elf {
     pub(crate) fn import_sites(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<(u64, Import)> {
         let slots: HashMap<u64, Slot<'_>> =
             self.imported().into_iter().filter(|s| wanted(s.name)).map(|s| (s.at, s)).collect();
-        let mut found = Vec::new();
         if slots.is_empty() {
-            return found;
+            return Vec::new();
         }
+        let mut found = Vec::new();
         let mut called = HashSet::new();
         self.slot_users(|at, way, slot| {
             if let Some(Slot { name, .. }) = slots.get(&slot) {

@@ -106,6 +106,13 @@ fn copies_rsp(i: &Instruction) -> bool {
         && i.op0_kind() == OpKind::Register
 }
 
+/// Whether an instruction names memory below the stack pointer. Go does that in one place, where nothing may be pushed until
+/// the call that follows: it keeps the frame pointer there for `duffzero` and `duffcopy` (`obj6.go`).
+pub fn reaches_below(i: &Instruction) -> bool {
+    let memory = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Memory);
+    memory && i.memory_base() == Register::RSP && i.memory_displacement64().cast_signed() < 0
+}
+
 /// Why a displaced instruction might fault; `None` if it cannot. The runtime turns a fault into a panic by
 /// looking its address up in its own tables, where a trampoline is not.
 pub fn may_fault(i: &Instruction, source: GoSource) -> Option<&'static str> {

@@ -68,9 +68,11 @@ pub struct Image {
     pub never: Vec<(u64, u64, &'static str)>,
     /// The text was made by the Go toolchain.
     pub go: bool,
-    /// In Go: before it writes, the host searches the stacks of *all* goroutines for addresses inside windows, as it
-    /// does those of threads. Without that promise a window has one instruction there.
+    /// In Go: before it writes, the host looks for goroutines that were preempted inside a window, on a thread or not.
+    /// Without that promise a window has one instruction there.
     pub goroutines_searched: bool,
+    /// Why it cannot, as people read it; empty where it can, and where nobody asked.
+    pub unsearched: &'static str,
     /// Position independent: addresses in data are found by relocations, never as 32-bit words.
     pub pie: bool,
 }

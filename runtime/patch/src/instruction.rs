@@ -1,6 +1,6 @@
 //! One displaced instruction: what it does to control, and whether it means the same at another address.
 
-use iced_x86::{Code, FlowControl, Instruction, Mnemonic, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
 
 /// How control leaves an instruction that may be displaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,17 @@ pub fn flow(i: &Instruction) -> Result<Flow, &'static str> {
         FlowControl::XbeginXabortXend => Err("it is part of a hardware transaction"),
         FlowControl::Exception => Err("it raises an exception by design"),
     }
+}
+
+/// Addresses of data that straight-line reading of some code finds in its operands, relative to where it is.
+#[must_use]
+pub fn data_named(code: &[u8], start: u64) -> Vec<u64> {
+    let all = Decoder::with_ip(64, code, start, DecoderOptions::NONE);
+    let mut named: Vec<u64> =
+        all.into_iter().filter(|i| i.is_ip_rel_memory_operand()).map(|i| i.ip_rel_memory_address()).collect();
+    named.sort_unstable();
+    named.dedup();
+    named
 }
 
 /// A no-operation of any length, also one that names memory (which it does not touch).

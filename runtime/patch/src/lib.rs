@@ -55,6 +55,7 @@ pub use claims::Claims;
 pub use exits::{Exit, ExitKind};
 pub use go::{GO_STACK_ROOM, GoSource};
 pub use image::{FunctionRange, Image, Segment};
+pub use instruction::data_named;
 pub use recognise::{Recognised, jump_target, recognise};
 pub use refusal::{Reason, Refusal, foreign_patch, reaches_in};
 pub use site_plan::{HitPosition, Notes, Overwrite, Rung, SitePlan};

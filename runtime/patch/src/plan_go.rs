@@ -1,12 +1,18 @@
 //! The planner for Go: what `plan.rs` does, where a goroutine's stack is small and preemption is asynchronous.
 //!
-//! At an entry the window is the stack check (`go.rs`). Elsewhere exactly one instruction is displaced, together
-//! with padding if it is a return: between two, a goroutine may be preempted, and its saved address is then on a
-//! stack that nobody searches.
+//! At an entry the window is the stack check (`go.rs`). Elsewhere a window may have several instructions, none of which
+//! may fault, if the host promises to look for goroutines that were preempted between two of them
+//! ([`crate::Image::goroutines_searched`]); else exactly one is displaced, together with padding if it is a return.
 //!
-//! Where the host searches those stacks as well ([`crate::Image::goroutines_searched`]), windows may have several
-//! instructions, none of which may fault. Once written nobody is preempted between them: the runtime preempts a
-//! goroutine only where its own tables say that it may, and a trampoline is in no table.
+//! Once the site is written nobody comes to be between them, and nothing of ours is where the runtime would see it:
+//! - it preempts a goroutine only where its own tables say that it may, and a trampoline is in no table
+//!   (`isAsyncSafePoint`); nor does it move an address back to the start of a sequence on this processor, except to a
+//!   function's entry;
+//! - at the site itself it may: there is the jump, then as now the first instruction of the window;
+//! - a profiler's signal in a trampoline is counted as external code (`sigprof`);
+//! - it walks and copies the stack of a goroutine that waits, at calls, and a displaced call leaves the address behind
+//!   itself in the text; a recovered panic goes on at an address that the host names (`deferreturn`);
+//! - what it reads of code are jumps behind the calls of `morestack`, where nothing is patched.
 //!
 //! There are no short jumps. A thread that is interrupted at the long jump in slack is at an address for which the
 //! runtime finds the function before the padding, whose tables end before it: it would end the program ("invalid
@@ -20,6 +26,7 @@ use crate::go::{self, GoSource, StackCheck};
 use crate::plan::Wanted;
 use crate::refusal::{Reason, Refusal};
 use crate::site_plan::{HitPosition, SitePlan};
+use crate::sweep::TextPart;
 
 impl Analysis {
     /// In Go: the stack check at an entry, else one instruction that cannot fault.
@@ -43,6 +50,10 @@ impl Analysis {
                 "the stack check has not passed here; probe the function's entry, or an address after it";
             return Err(Refusal::new(Reason::StackUnknown, site, detail));
         }
+        if self.before(part, site).is_some_and(|i| go::reaches_below(&i)) {
+            let detail = "what is below the stack pointer is in use here, and a hit would write there; probe the instruction after the call";
+            return Err(Refusal::new(Reason::StackUnknown, site, detail));
+        }
         let first = self.decode(part, site);
         let may_fault = |i: Instruction| go::may_fault(&i, check.source);
         if let Some(why) = first.and_then(may_fault) {
@@ -55,15 +66,15 @@ impl Analysis {
             }
             let mut code =
                 Decoder::with_ip(64, &plan.original, plan.window.start, DecoderOptions::NONE).into_iter();
-            self.image.goroutines_searched
-                && plan.window.start >= check.end
-                && code.all(|i| may_fault(i).is_none())
+            self.image.goroutines_searched && code.all(|i| may_fault(i).is_none())
         };
         let mut plan = match self.plan_from(wanted, site) {
             Ok(plan) if fits(&plan) => plan,
-            plain => match self.plan_earlier(wanted).filter(fits) {
-                Some(plan) => plan,
-                None => return Err(plain.err().unwrap_or_else(|| preempted(site))),
+            plain => match (self.plan_earlier(wanted).filter(|p| p.window.start >= check.end), plain) {
+                (Some(plan), _) if fits(&plan) => plan,
+                // There is a way, if it were not for what Go does meanwhile.
+                (Some(_), _) | (None, Ok(_)) => return Err(self.only_alone(site)),
+                (None, Err(refusal)) => return Err(refusal),
             },
         };
         plan.go = Some(check.source);
@@ -84,10 +95,26 @@ impl Analysis {
         plan.red_zone_dead = true;
         Ok(plan)
     }
-}
 
-fn preempted(site: u64) -> Refusal {
-    let detail =
-        "a goroutine may be preempted between two instructions here; only one of five or more bytes will do";
-    Refusal::new(Reason::TooShort, site, detail)
+    /// The instruction that ends at the site.
+    fn before(&self, part: &TextPart, site: u64) -> Option<Instruction> {
+        let ends = (1..=15).filter_map(|n| site.checked_sub(n).filter(|at| *at >= part.start));
+        ends.filter(|at| self.is_instruction(*at))
+            .find_map(|at| self.decode(part, at).filter(|i| i.next_ip() == site))
+    }
+
+    /// Why a window of several instructions will not do here.
+    fn only_alone(&self, site: u64) -> Refusal {
+        if self.image.goroutines_searched {
+            let detail =
+                "an instruction beside it may fault; Go could not turn a fault in a trampoline into a panic";
+            return Refusal::new(Reason::Faulting, site, detail);
+        }
+        let what = "a goroutine may be preempted between two instructions here; only one of five or more bytes will do";
+        let detail = match self.image.unsearched {
+            "" => what.to_owned(),
+            why => format!("{what}, because goroutines cannot be searched: {why}"),
+        };
+        Refusal::new(Reason::TooShort, site, detail)
+    }
 }

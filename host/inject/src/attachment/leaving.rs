@@ -95,6 +95,7 @@ impl Attachment {
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
             filtered: self.filters.exist(),
+            goroutines: self.goroutines.as_ref(),
             patience,
         };
         let mut stops = Stops::default();

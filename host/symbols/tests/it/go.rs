@@ -89,3 +89,31 @@ fn functions_are_known_in_stripped_and_position_independent_programs() {
     assert!(pie.is_go() && pie.is_pie());
     one(pie, "main.(*Server).Handle");
 }
+
+#[test]
+fn the_runtime_is_known_by_the_names_of_its_functions_and_only_in_versions_that_were_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = build(folder.path(), "full", &[]);
+    let adds = crate::address(&full, "runtime.allgadd");
+    let waits = crate::address(&full, "runtime.asyncPreempt2");
+    for options in [&["-ldflags=-s -w"][..], &["-ldflags=-s -w", "-buildmode=pie"]] {
+        let stripped = build(folder.path(), "stripped", options);
+        let found = stripped.go_runtime().unwrap();
+        assert!(!stripped.code(&found.adds).is_empty());
+        assert!(stripped.is_pie() || found.adds.start == adds, "{found:x?}");
+        assert!(stripped.is_pie() || found.preempted.iter().any(|r| r.start == waits), "{found:x?}");
+    }
+    let bytes = full.bytes().to_vec();
+    let at = memchr::memmem::find(&bytes, b"\xff Go buildinf:").unwrap();
+    let minor = at + 33 + b"go1.".len();
+    let version = |digits: &[u8; 2]| {
+        let mut other = bytes.clone();
+        other[minor..minor + 2].copy_from_slice(digits);
+        Elf::parse(other).unwrap().go_runtime()
+    };
+    assert!(version(b"18").is_ok());
+    for unread in [b"17", b"99", b"x1"] {
+        assert!(version(unread).unwrap_err().contains("version of Go"), "{unread:?}");
+    }
+    assert!(Elf::parse(std::fs::read("/bin/sh").unwrap()).unwrap().go_runtime().is_err());
+}

@@ -389,6 +389,30 @@ fn in_go_a_window_has_several_instructions_only_where_goroutines_are_searched() 
 }
 
 #[test]
+fn in_go_nothing_is_pushed_where_the_frame_pointer_lies_below_the_stack() {
+    // cmp rsp,[r14+0x10]; jbe tail; mov [rsp-16],rbp; lea rbp,[rsp-16]; call; nopl; ret; tail: call morestack; jmp start
+    let mut code = vec![0x49, 0x3b, 0x66, 0x10, 0x76, 5 + 5 + 5 + 5 + 1];
+    code.extend([0x48, 0x89, 0x6c, 0x24, 0xf0, 0x48, 0x8d, 0x6c, 0x24, 0xf0, 0xe8, 0, 1, 0, 0]);
+    code.extend([0x0f, 0x1f, 0x44, 0, 0, RET, 0xe8, 0, 1, 0, 0, 0xeb, 0xde]);
+    let image = Image { go: true, goroutines_searched: true, ..functions(&[(&code, &[])]) };
+    assert_eq!(plan_in(&image, TEXT + 6).unwrap().rung, Rung::OneInstruction, "nothing is there yet");
+    for in_use in [TEXT + 11, TEXT + 16] {
+        assert_eq!(reason(plan_in(&image, in_use)), Reason::StackUnknown);
+    }
+    assert!(plan_in(&image, TEXT + 21).is_ok(), "nothing is there any more");
+}
+
+#[test]
+fn why_goroutines_cannot_be_searched_is_told_where_it_matters() {
+    // cmp rsp,[r14+0x10]; jbe tail; xor eax,eax; add rsp,8; ret; tail: call morestack; jmp start
+    let mut code = vec![0x49, 0x3b, 0x66, 0x10, 0x76, 7, 0x31, 0xc0, 0x48, 0x83, 0xc4, 0x08, RET];
+    code.extend([0xe8, 0, 1, 0, 0, 0xeb, 0xec]);
+    let image = Image { go: true, unsearched: "the moon is full", ..functions(&[(&code, &[])]) };
+    let refusal = plan_in(&image, TEXT + 12).unwrap_err();
+    assert!(refusal.detail.ends_with("searched: the moon is full"), "{refusal}");
+}
+
+#[test]
 fn hostile_runs_of_padding_are_bounded() {
     // A text that is nothing but returns and padding, up to the end of the address space.
     let bytes: Vec<u8> = [RET, INT3, 0x90, 0x90, 0x90, 0x90].repeat(100);

@@ -46,6 +46,33 @@ fn a_site_that_two_handlers_will_return_into_one_after_the_other_is_refused_unti
 }
 
 #[test]
+fn a_site_that_a_handler_will_return_into_does_not_keep_others_from_being_armed() {
+    let mut target = Target::start("held");
+    let pid = target.pid().to_string();
+    target.done("run 1 10");
+    target.ask("hold 1");
+    let before = Snapshot::of(target.pid());
+    let outcome = run(&["count", "-p", &pid, "spot", "work", "--strict", "--for", "1s"]);
+    assert_eq!(outcome.status, 4, "{outcome}");
+    assert!(text(outcome.one("error"), "message").contains("spot"), "{outcome}");
+    before.assert_same();
+    let live = Live::attached(&["count", "-p", &pid, "spot", "work"]);
+    assert_eq!(target.done("run 1 100"), 100);
+    let outcome = ends(live);
+    let attached = outcome.one("attached").clone();
+    let [sites, refusals] = ["sites", "refusals"].map(|of| attached.get(of).unwrap().as_array().unwrap());
+    assert_eq!((sites.len(), refusals.len()), (1, 1), "{outcome}");
+    assert_eq!((text(&sites[0], "point"), text(&refusals[0], "point")), ("work", "spot"), "{outcome}");
+    assert_eq!(text(&refusals[0], "reason"), "occupied", "{outcome}");
+    let final_stats = outcome.final_stats();
+    assert_eq!(final_stats.len(), 1, "what is not there has no numbers: {outcome}");
+    assert_eq!(count(final_stats[0], "site"), count(&sites[0], "site"), "{outcome}");
+    assert_eq!((outcome.hits(), count(outcome.one("receipt"), "sites")), (100, 1), "{outcome}");
+    assert_eq!(target.done("release"), 1);
+    before.assert_same();
+}
+
+#[test]
 fn a_handler_that_sleeps_on_a_displaced_instruction_keeps_our_memory_until_the_next_command() {
     for way in ["1", "2", "3"] {
         let mut target = Target::start("held");

@@ -130,6 +130,26 @@ fn a_go_http_server_keeps_answering() {
     assert_eq!(target.done("run 2 2"), 4);
 }
 
+#[test]
+fn every_entry_and_exit_of_a_go_program_and_of_its_runtime_at_once_changes_no_result() {
+    let mut target = Target::start("server-go");
+    target.done("run 8 100");
+    let before = Snapshot::of(target.pid());
+    let points = ["server-go:*", "return:server-go:*"];
+    let live = Live::attached(&[&["count", "-p", &target.pid().to_string()][..], &points].concat());
+    let mut calls = 0;
+    for _ in 0..scaled(500) {
+        calls += target.done("run 16 3000") + target.done("deep 8 3000");
+    }
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let sites = outcome.one("attached").get("sites").and_then(|s| s.as_array()).map_or(0, Vec::len);
+    assert!(sites > 8000, "{sites}");
+    assert!(outcome.hits() > 2 * calls, "an entry and an exit of main.call: {}", outcome.hits());
+    before.assert_same();
+    assert_eq!(target.done("run 4 10"), 40);
+}
+
 /// Body of an answer, without its newline.
 fn http_get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

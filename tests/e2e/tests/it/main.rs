@@ -17,6 +17,7 @@
 //! limits      records, share of a core, sampling, hits, time to live, off
 //! quarantine  probes that loop, trap, recurse, grow
 //! evidence    what a quarantine says of the hit that brought it, and the same hit again outside the process
+//! preempted   sites that come and go under goroutines which were preempted between their instructions
 //! tiers       native code and wasmtime: the same counts; which probes run how
 //! imports     calls through import tables
 //! usdt        markers, their semaphores, those of real programs
@@ -43,6 +44,7 @@ mod languages;
 mod limits;
 mod live;
 mod namespaces;
+mod preempted;
 mod probe;
 mod quarantine;
 mod redis;

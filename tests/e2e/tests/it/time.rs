@@ -144,19 +144,16 @@ fn the_sums_of_redis_are_those_of_its_own_statistics() {
 }
 
 #[test]
-fn goroutines_are_timed_or_counted_as_what_they_are() {
+fn the_calls_of_goroutines_are_timed_each() {
     let mut target = Target::start("server-go");
-    let pid = target.pid().to_string();
-    let before = Snapshot::of(target.pid());
-    let live = Live::start(&["time", "-p", &pid, "main.call", "--for", "2s"]);
-    let calls = target.done(&format!("run 16 {}", scaled(100_000)));
-    let outcome = live.finish();
-    // Where an exit cannot be patched in Go, the function is refused and nothing is touched.
-    assert!(matches!(outcome.status, 0 | 4), "{outcome}");
-    if outcome.status == 0 {
-        let timed = sum(&outcome, "latency_ns", None) + sum(&outcome, "untimed", None);
-        assert!(timed <= calls, "{outcome}");
-    }
-    before.assert_same();
+    let calls = scaled(100_000);
+    let timed = Timed::run(&mut target, &["main.call"], &[&format!("run 16 {calls}")]);
+    assert_eq!(timed.calls("main.call"), 16 * calls, "{}", timed.outcome);
+    assert_eq!((timed.abandoned(), timed.untimed(), timed.outcome.lost()), (0, 0, 0), "{}", timed.outcome);
+    // Stacks that are moved between entry and exit: every call is timed or counted as what it is.
+    let timed = Timed::run(&mut target, &["main.deep"], &[&format!("deep 4 {}", scaled(20_000))]);
+    let all = 4 * scaled(20_000);
+    assert!(timed.calls("main.deep") > 0, "{}", timed.outcome);
+    assert_eq!(timed.calls("main.deep") + timed.untimed(), all, "{}", timed.outcome);
     assert_eq!(target.done("run 4 10"), 40);
 }
