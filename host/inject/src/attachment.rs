@@ -17,13 +17,14 @@ use trocar_target::{Failure, FailureKind, Process, free_gap_near, maps};
 
 use crate::arm::{Armed, arm, open};
 use crate::detach::{Detach, PATIENCE, detach};
+use crate::filters::Filters;
 use crate::helper::{Helper, Lenders};
 use crate::image::{AGENT_IMAGE, Image};
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
 use crate::memory::{RemoteAddress, RemoteMemory};
-use crate::placed::{Placed, has_filter, skips_red_zone, target_flags};
+use crate::placed::{Placed, skips_red_zone, target_flags};
 use crate::region::{Block, ENTRY_CELL, GATE, Region, SPARE_STACK, TRAMPOLINE_MAX};
 use crate::register::{Registered, register};
 use crate::request::{AttachPlan, ModulePlan, Stops};
@@ -56,7 +57,7 @@ pub struct Attachment {
     layout: Layout,
     view: SharedView,
     same_namespace: bool,
-    filtered: bool,
+    filters: Filters,
     /// Dropped before the mapping that its word lies in.
     keeper: Option<Keeper>,
     _registered: Registered,
@@ -130,10 +131,10 @@ impl Attachment {
         let clean_pages = clean_pages(pid, &memory, &trampolines);
         let hash_before = hash(&memory, &trampolines)?;
         let mut stops = Stops::default();
-        let filtered = has_filter(plan)?;
-        let private = |base: u64, extra: u32| {
-            placed.at(plan, base, &region, &layout, clock, extra | target_flags(plan, filtered))
-        };
+        let mut filters = Filters::of(pid, plan.process.pid_inside, &mut stops);
+        let filtered = filters.exist();
+        let known = filters.applied_to(target_flags(plan));
+        let private = |base: u64, extra: u32| placed.at(plan, base, &region, &layout, clock, extra | known);
         let job = Load {
             pid,
             memory: &memory,
@@ -181,6 +182,9 @@ impl Attachment {
         semaphores.iter().try_for_each(|s| s.raise(&memory)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
+        filters.look();
+        filters.read(&mut stops);
+        control.flags = filters.applied_to(control.flags);
         introduce(&plan.process, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
             .map_err(undo)?;
         if let Some(stub) = &stub {
@@ -210,7 +214,7 @@ impl Attachment {
             layout,
             view,
             same_namespace: plan.process.pid_inside == pid,
-            filtered,
+            filters,
             keeper: Some(keeper),
             _registered: registered,
             _mapping: mapping,
@@ -273,6 +277,12 @@ impl Attachment {
         &self.turned_away
     }
 
+    /// Whether a seccomp filter of the target forbids its memory to be read in hits.
+    #[must_use]
+    pub fn forbids_reading(&self) -> bool {
+        self.filters.forbid(flags::NO_READ)
+    }
+
     /// Closes the gates: no hit runs any more; the sites stay patched.
     ///
     /// # Errors
@@ -295,12 +305,14 @@ impl Attachment {
     /// The target ended.
     pub fn tend(&mut self) -> Result<(), Failure> {
         self.pool.tend(&self.memory, self.same_namespace)?;
-        if !self.filtered && is_filtered_now(self.pid) {
-            // From now on nothing is asked of the kernel that the program might not ask itself.
-            self.filtered = true;
-            self.control.flags = self.control.flags & !flags::MAY_READ | flags::NO_SYSCALLS;
-            let control = self.region.start + self.layout_in_region.private;
-            write_flags(self.pid, &self.memory, &self.control, control)?;
+        self.filters.look();
+        // At once: while what came is read, nothing is asked of the kernel.
+        self.apply_filters()?;
+        if self.filters.can_read() {
+            let lock = self.memory.lock(self.pid)?;
+            self.filters.read(&mut self.stops);
+            drop(lock);
+            self.apply_filters()?;
         }
         let have = u32::try_from(self.pool.contexts().len()).unwrap_or(u32::MAX);
         let left = have.saturating_sub(self.pool.claimed());
@@ -310,9 +322,20 @@ impl Attachment {
         self.refill(have / 2)
     }
 
+    /// Tells the agent what the target's filters forbid, if that has changed.
+    fn apply_filters(&mut self) -> Result<(), Failure> {
+        let flags = self.filters.applied_to(self.control.flags);
+        if flags == self.control.flags {
+            return Ok(());
+        }
+        self.control.flags = flags;
+        let control = self.region.start + self.layout_in_region.private;
+        write_flags(self.pid, &self.memory, &self.control, control)
+    }
+
     /// Adds contexts to the pool.
     fn refill(&mut self, more: u32) -> Result<(), Failure> {
-        let (pid, entry, memory, filtered) = (self.pid, self.entry, &self.memory, self.filtered);
+        let (pid, entry, memory, filtered) = (self.pid, self.entry, &self.memory, self.filters.exist());
         let control = RemoteAddress(self.region.start + self.layout_in_region.private);
         let stack = RemoteAddress(self.region.start + self.layout_in_region.stack_top);
         let lock = memory.lock(pid)?;
@@ -353,7 +376,7 @@ impl Attachment {
             semaphores: &self.semaphores,
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
-            filtered: self.filtered,
+            filtered: self.filters.exist(),
             patience: PATIENCE,
         };
         let mut stops = Stops::default();
@@ -408,18 +431,6 @@ fn write_flags(pid: i32, memory: &RemoteMemory, control: &Control, control_at: u
         memory.write(RemoteAddress(at), &control.flags.to_le_bytes()).map_err(|e| lost(pid, &e))?;
     }
     Ok(())
-}
-
-/// Whether a thread of the process has a seccomp filter by now. Of very many threads only the first is looked at: a
-/// program filters itself as a whole, or thread by thread when they are few.
-fn is_filtered_now(pid: i32) -> bool {
-    const MANY: usize = 64;
-    let tids = crate::stop::tasks(pid).unwrap_or_default();
-    let looked_at = if tids.len() > MANY { tids.get(..1) } else { tids.get(..) };
-    looked_at.unwrap_or(&[]).iter().any(|tid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
-        status.lines().any(|l| l.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() != "0"))
-    })
 }
 
 fn skipped_cells(plan: &AttachPlan, blocks: &[Block]) -> Vec<u64> {

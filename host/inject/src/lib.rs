@@ -7,6 +7,7 @@
 mod arm;
 mod attachment;
 mod detach;
+mod filters;
 mod foothold;
 mod helper;
 mod image;
@@ -24,6 +25,7 @@ mod ptrace;
 mod region;
 mod register;
 mod request;
+mod seccomp;
 mod semaphores;
 mod stacks;
 mod stop;

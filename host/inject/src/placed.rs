@@ -7,7 +7,7 @@ use trocar_abi::operand::{ARGUMENTS, Operand, packed};
 use trocar_abi::shared::Layout;
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::Trampoline;
-use trocar_target::{Failure, Seccomp};
+use trocar_target::Failure;
 
 use crate::journal::Journal;
 use crate::plain::{bytes_of, bytes_of_all};
@@ -181,13 +181,8 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Whether any thread has a seccomp filter.
-pub(crate) fn has_filter(plan: &AttachPlan) -> Result<bool, Failure> {
-    Ok(plan.process.threads()?.iter().any(|t| t.seccomp != Seccomp::Off))
-}
-
-/// Bits of [`flags`].
-pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
+/// Bits of [`flags`], but for what filters forbid.
+pub(crate) fn target_flags(plan: &AttachPlan) -> u32 {
     let mut bits = 0;
     if plan.go {
         bits |= flags::ALWAYS_SWITCH | flags::GO_ARGUMENTS;
@@ -198,8 +193,7 @@ pub(crate) fn target_flags(plan: &AttachPlan, filtered: bool) -> u32 {
     if !touches_high_vectors(&plan.probe.code) {
         bits |= flags::LOW_VECTORS;
     }
-    // A filter cannot be read here yet, so nothing is asked of the kernel that the program might not ask itself.
-    bits | if filtered { flags::NO_SYSCALLS } else { flags::MAY_READ }
+    bits
 }
 
 /// Go keeps nothing below the stack pointer, and at the entry of a function nothing is there yet.

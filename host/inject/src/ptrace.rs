@@ -6,6 +6,8 @@ use std::mem;
 
 use libc::{c_int, c_long, pid_t};
 
+use crate::seccomp::{Instruction, LENGTH_MAX};
+
 /// General registers, as the kernel's `user_regs_struct`.
 pub(crate) type Registers = libc::user_regs_struct;
 
@@ -186,6 +188,25 @@ pub(crate) fn is_suspended(tid: pid_t) -> bool {
     // SAFETY: the kernel writes one `siginfo_t`.
     let got = unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, tid, 0usize, &raw mut facts) };
     got == 0 && facts.si_signo != libc::SIGTRAP
+}
+
+/// A seccomp filter of a stopped tracee, by its index from the oldest on (ENOENT: there are no more). Needs CAP_SYS_ADMIN,
+/// and that this thread has no filter itself.
+pub(crate) fn seccomp_filter(
+    tid: pid_t,
+    index: usize,
+    room: &mut [Instruction],
+) -> io::Result<&[Instruction]> {
+    const GET_FILTER: libc::c_uint = 0x420c;
+    // The kernel is not told how much room there is, and another thread of the tracee may replace its filters meanwhile.
+    if room.len() < LENGTH_MAX {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the kernel writes one filter, which has at most LENGTH_MAX instructions; that many fit, as was looked at above.
+    let len = unsafe { libc::ptrace(GET_FILTER, tid, index, room.as_mut_ptr()) };
+    check(len)?;
+    let len = usize::try_from(len).unwrap_or(0);
+    room.get(..len).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Whether system calls of the thread are handed to its own program instead (PR_SET_SYSCALL_USER_DISPATCH, Linux 5.11).

@@ -183,6 +183,20 @@ impl World {
         .hint("the target was let go untouched; try again when the machine is less busy"))
     }
 
+    /// Stops one certain thread, to look at it. `None`: it has ended, may not be traced, or did not stop in time.
+    pub(crate) fn stop_thread(pid: pid_t, tid: pid_t) -> Option<Self> {
+        const PATIENCE: Duration = Duration::from_millis(20);
+        let mut world = Self { pid, threads: Vec::new(), began: Instant::now(), released: false };
+        match ask_to_stop(tid, false) {
+            Ok(()) => {}
+            Err(refused) if refused.is_ours() => tracer::seized(tid),
+            Err(_) => return None,
+        }
+        let until = world.began + PATIENCE;
+        world.wait(&mut vec![tid], until, &|_| false, &HashMap::new()).ok()?;
+        (!world.threads.is_empty()).then_some(world)
+    }
+
     /// Waits until all of `waiting` have stopped. Those that do not in time are let go when they do.
     fn wait(
         &mut self,

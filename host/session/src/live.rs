@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use trocar_abi::evidence::Which;
+use trocar_abi::import::Capability;
 use trocar_abi::loss::Loss;
 use trocar_abi::shared::{HIT_FUEL, ProbeState, SPAN_FUEL};
 use trocar_collect::{Collector, Decoded, NamedRow, SiteTotals, decode, named_rows};
@@ -62,6 +63,8 @@ pub struct Session {
     /// The functions of `return:` points.
     functions: Vec<String>,
     times_calls: bool,
+    /// The probe reads memory, and nobody was told yet that it may not.
+    untold_reads: bool,
 }
 
 fn bug(message: impl Into<String>) -> Failure {
@@ -81,6 +84,7 @@ impl Session {
                 return Err(bug(format!("the shared memory is not as we made it: {error}")));
             }
         };
+        let untold_reads = prepared.verified.capabilities.contains(&Capability::Memory);
         let evidence = Reader {
             wasm: prepared.verified.wasm,
             code: prepared.code,
@@ -136,6 +140,7 @@ impl Session {
             evidence,
             functions,
             times_calls,
+            untold_reads,
         })
     }
 
@@ -199,6 +204,7 @@ impl Session {
             }
             self.bill(say);
         }
+        self.tell_reads(say);
         if self.over {
             return Ok(Turn::Over);
         }
@@ -308,6 +314,16 @@ impl Session {
             state: self.state.into(),
             why,
             evidence: evidence.map(Box::new),
+        }
+    }
+
+    /// That the probe finds no memory readable is said once, when it begins.
+    fn tell_reads(&mut self, say: &mut dyn FnMut(Reply)) {
+        if self.untold_reads && self.attachment.forbids_reading() {
+            self.untold_reads = false;
+            let why =
+                "a seccomp filter of the process forbids process_vm_readv: read and read_str answer EPERM";
+            self.change(self.state, why.to_owned(), say);
         }
     }
 

@@ -27,14 +27,20 @@ pub mod flags {
     pub const ALWAYS_SWITCH: u32 = 1 << 1;
     /// Never leave the thread's own stack (a collector that scans stacks of threads it stopped by signal).
     pub const NEVER_SWITCH: u32 = 1 << 2;
-    /// System calls other than those the target makes itself are not to be made (seccomp).
-    pub const NO_SYSCALLS: u32 = 1 << 3;
+    /// `sigaltstack` is not to be called: a seccomp filter of some thread forbids it, or is not known.
+    pub const NO_ALTERNATE_STACK: u32 = 1 << 3;
     /// Arguments are passed as Go's ABIInternal does (rax, rbx, rcx, rdi, rsi, r8, r9, r10, r11).
     pub const GO_ARGUMENTS: u32 = 1 << 4;
-    /// `process_vm_readv` may be called (a filter that forbids it makes every `read` an error code).
-    pub const MAY_READ: u32 = 1 << 5;
+    /// `process_vm_readv` is not to be called, as above: every `read` is an error code.
+    pub const NO_READ: u32 = 1 << 5;
     /// The module's machine code touches none of xmm8 to xmm15: a hit need not save them. Set by proof only.
     pub const LOW_VECTORS: u32 = 1 << 6;
+    /// `gettid` is not to be called, as above.
+    pub const NO_THREAD_ID: u32 = 1 << 7;
+    /// `clock_gettime` is not to be called, as above.
+    pub const NO_CLOCK: u32 = 1 << 8;
+    /// Every system call that a hit might make.
+    pub const NO_CALLS: u32 = NO_ALTERNATE_STACK | NO_READ | NO_THREAD_ID | NO_CLOCK;
 }
 
 /// The control block.

@@ -169,7 +169,7 @@ pub(crate) fn is_on_alternate(context: &mut Context, at: u64, on_own: bool) -> b
 }
 
 /// Asks the kernel who this thread is and where its alternate stack lies: at a thread's first hit, and again after the
-/// host saw that the thread which had this context is gone. The one system call of a first hit.
+/// host saw that the thread which had this context is gone. The two system calls of a first hit.
 ///
 /// # Safety
 /// The caller is inside the context.
@@ -181,11 +181,12 @@ pub(crate) unsafe fn identify(context: *mut Context) {
     // Another thread's, perhaps.
     context.ordinary = [0; ORDINARY];
     context.proven_high = 0;
-    if agent().flags & flags::NO_SYSCALLS != 0 {
-        return;
+    if agent().flags & flags::NO_ALTERNATE_STACK == 0 {
+        (context.head.alternate_low, context.head.alternate_high) = sys::alternate_stack();
     }
-    context.head.tid = sys::thread_id();
-    (context.head.alternate_low, context.head.alternate_high) = sys::alternate_stack();
-    // SAFETY: this context's block in the shared memory.
-    unsafe { (*context.shared).tid = context.head.tid };
+    if agent().flags & flags::NO_THREAD_ID == 0 {
+        context.head.tid = sys::thread_id();
+        // SAFETY: this context's block in the shared memory.
+        unsafe { (*context.shared).tid = context.head.tid };
+    }
 }

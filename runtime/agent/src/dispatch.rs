@@ -80,7 +80,7 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
     let on_alternate = below >= ctx.head.alternate_low && below < ctx.head.alternate_high;
     if !on_alternate
-        && agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_SYSCALLS) == 0
+        && agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) == 0
         && below <= ctx.proven_high
         && fits(stack_low, stack_high)
     {
@@ -142,7 +142,7 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) ->
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
     let here = below & !63;
     let (stack_low, stack_high) = stack_range(&ctx.head);
-    let asks = agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_SYSCALLS) == 0;
+    let asks = agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) == 0;
     let on_own = below >= stack_low && below < stack_high;
     let on_alternate = on_alternate || (asks && is_on_alternate(ctx, below, on_own));
     let stack = if on_alternate {
@@ -155,7 +155,7 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) ->
         Ok(here)
     } else if agent.flags & flags::NEVER_SWITCH != 0 {
         Err(Loss::NoStackRoom)
-    } else if agent.flags & flags::NO_SYSCALLS != 0 && agent.flags & flags::ALWAYS_SWITCH == 0 {
+    } else if agent.flags & flags::NO_ALTERNATE_STACK != 0 && agent.flags & flags::ALWAYS_SWITCH == 0 {
         // Off the known stack, and its alternate stack could not be asked: it may be on that one.
         Err(Loss::NoContext)
     } else {
@@ -163,7 +163,7 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) ->
     };
     // Settling a trap leaves this stack for some hundred nanoseconds. That must not be where the kernel would take the
     // alternate stack for free, or a collector would look for objects.
-    ctx.stays = on_alternate || agent.flags & (flags::NEVER_SWITCH | flags::NO_SYSCALLS) != 0;
+    ctx.stays = on_alternate || agent.flags & (flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) != 0;
     match stack {
         Ok(next) => Entered { next, context: ctx },
         Err(loss) => {

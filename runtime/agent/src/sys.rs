@@ -1,7 +1,8 @@
 //! Every system call the agent can make, on one page.
 //!
 //! On the hit path only `read_own_memory` (for probes that import a read) and, at a thread's first hit,
-//! `thread_id` and `alternate_stack`. `protect` runs on the helper thread, never in a hit.
+//! `thread_id` and `alternate_stack`; `clock` where the vdso has none. With exactly these arguments the host asks the
+//! target's seccomp filters about them (`host/inject/src/filters.rs`). The others run on the helper thread, never in a hit.
 
 use core::arch::asm;
 

@@ -21,7 +21,7 @@ const CPU_SEGMENT: u32 = 0x7b;
 
 impl Target for OwnProcess {
     fn read(&self, address: u64, to: &mut [u8]) -> Result<(), i32> {
-        if agent().flags & flags::MAY_READ == 0 {
+        if agent().flags & flags::NO_READ != 0 {
             return Err(EPERM);
         }
         if to.is_empty() || sys::read_own_memory(agent().pid, address, to) { Ok(()) } else { Err(EFAULT) }
@@ -66,7 +66,7 @@ fn clock_ns(id: i32) -> u64 {
     let mut time = [0i64; 2];
     let vdso = agent().clock_gettime;
     if vdso == 0 {
-        if agent().flags & flags::NO_SYSCALLS == 0 {
+        if agent().flags & flags::NO_CLOCK == 0 {
             sys::clock(id, &mut time);
         }
     } else {

@@ -10,7 +10,7 @@ use std::process::Command;
 use clap::Args;
 use serde::Serialize;
 use trocar_sinks::{Align, Grid, Line, Tone};
-use trocar_target::{Capability, Failure, has_capability, kernel_release, ptrace_scope};
+use trocar_target::{Capability, Failure, Process, Seccomp, has_capability, kernel_release, ptrace_scope};
 
 use crate::guest;
 use crate::guest::languages::{self, Compiler};
@@ -188,16 +188,22 @@ fn filters() -> Finding {
     if actions.is_empty() {
         return finding("seccomp filters", State::Works, "the kernel has none", None);
     }
-    if has_capability(Capability::SysAdmin) {
-        return finding(
-            "seccomp filters",
-            State::Works,
-            "can be suspended while attaching (CAP_SYS_ADMIN)",
-            None,
-        );
-    }
-    let detail = "a process with a filter is probed only if a thread of it has none";
-    finding("seccomp filters", State::Limited, detail, Some("sudo trocar …"))
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let own = Process::inspect(me).is_ok_and(|p| p.seccomp != Seccomp::Off);
+    let (state, detail, fix) = match (has_capability(Capability::SysAdmin), own) {
+        (true, false) => (State::Works, "can be read, and suspended while attaching (CAP_SYS_ADMIN)", None),
+        (true, true) => (
+            State::Limited,
+            "a process with a filter cannot be probed: trocar has one itself",
+            Some("outside of the container, or in one with --security-opt seccomp=unconfined"),
+        ),
+        (false, _) => (
+            State::Limited,
+            "a process with a filter cannot be probed without CAP_SYS_ADMIN",
+            Some("sudo trocar …"),
+        ),
+    };
+    finding("seccomp filters", state, detail, fix)
 }
 
 fn priority() -> Finding {

@@ -8,6 +8,7 @@
 //! guests      every guest language: its example, a hit, a trap, a limit
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
+//! filters     seccomp filters of every kind, on every thread, at any time
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
 //! unwind      backtrace(), profilers and frame pointers while functions are probed
 //! interrupted signal handlers that will return into a site, restartable sequences, cancelled threads
@@ -30,6 +31,7 @@
 mod count;
 mod ends;
 mod evidence;
+mod filters;
 mod guests;
 mod hardened;
 mod imports;
