@@ -13,10 +13,10 @@ use trocar_abi::shared::{Layout, SharedHead};
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Placement, Template, Trampoline};
 use trocar_ring::SharedView;
-use trocar_target::{Failure, FailureKind, Process, free_gap_near, maps};
+use trocar_target::{Failure, FailureKind, Mapping, Process, free_gap_near, maps};
 
 use crate::arm::{Armed, arm, open};
-use crate::detach::{Detach, PATIENCE, detach};
+use crate::detach::{Detach, FileId, PATIENCE, detach};
 use crate::filters::Filters;
 use crate::helper::{Helper, Lenders};
 use crate::image::{AGENT_IMAGE, Image};
@@ -48,6 +48,7 @@ pub struct Attachment {
     gates: Vec<u64>,
     semaphores: [Raised; 1],
     clean_pages: Vec<(u64, Vec<u8>)>,
+    files: Vec<FileId>,
     /// Empty unless the target is a Go program.
     skipped_cells: Vec<u64>,
     turned_away: Vec<u64>,
@@ -129,6 +130,8 @@ impl Attachment {
         placed.settle(&region)?;
         let clock = find_clock(&memory, &map_list);
         let clean_pages = clean_pages(pid, &memory, &trampolines);
+        let of_site = |m: &&Mapping| m.is_file() && plan.modules.iter().any(|p| p.range.contains(&m.start));
+        let files: Vec<FileId> = map_list.iter().filter(of_site).map(|m| (m.device, m.inode)).collect();
         let hash_before = hash(&memory, &trampolines)?;
         let mut stops = Stops::default();
         let mut filters = Filters::of(pid, plan.process.pid_inside, &mut stops);
@@ -166,6 +169,7 @@ impl Attachment {
                 semaphores: &semaphores,
                 contexts: &[],
                 clean_pages: &clean_pages,
+                files: &files,
                 filtered,
                 patience: PATIENCE,
             };
@@ -207,6 +211,7 @@ impl Attachment {
             gates,
             semaphores,
             clean_pages,
+            files,
             turned_away: vec![0; skipped_cells.len()],
             skipped_cells,
             control,
@@ -376,6 +381,7 @@ impl Attachment {
             semaphores: &self.semaphores,
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
+            files: &self.files,
             filtered: self.filters.exist(),
             patience: PATIENCE,
         };

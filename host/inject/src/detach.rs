@@ -38,6 +38,8 @@ pub(crate) struct Detach<'a> {
     pub(crate) contexts: &'a [u64],
     /// Text pages that were clean file pages before they were written, and what was in them.
     pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
+    /// Of these files they were.
+    pub(crate) files: &'a [FileId],
     pub(crate) filtered: bool,
     /// How long hits in flight are waited for before our memory is left behind.
     pub(crate) patience: Duration,
@@ -161,6 +163,9 @@ fn in_use(job: &Detach<'_>, world: &World, maps: &[Mapping], ours: impl Fn(u64) 
     busy
 }
 
+/// A file: its device and its inode.
+pub(crate) type FileId = ((u32, u32), u64);
+
 /// Unmaps our memory and drops restored pages back to their file.
 fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let Detach { pid, memory, filtered, .. } = *job;
@@ -174,8 +179,11 @@ fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
         calls.push((libc::SYS_munmap, [range.start, range.end - range.start, 0, 0, 0, 0]));
     }
     for (page, before) in job.clean_pages {
-        // Not if anything is different now: another session's jump, a debugger's breakpoint, another module.
-        if memory.some(RemoteAddress(*page), before.len()) != *before {
+        // Not if anything is different now: another session's jump, a debugger's breakpoint, another module; and not if the
+        // program has laid a copy of its text there meanwhile, which has no file behind it, or one with our jumps in it.
+        let its_own =
+            |m: &Mapping| !m.shared && job.files.contains(&(m.device, m.inode)) && m.range().contains(page);
+        if !map_list.iter().any(its_own) || memory.some(RemoteAddress(*page), before.len()) != *before {
             continue;
         }
         what.push(format!("private copy of the text page at {page:#x}"));

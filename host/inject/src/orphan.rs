@@ -89,6 +89,7 @@ pub fn reap(pid: i32) -> Result<Option<Reaped>, Failure> {
             semaphores: &orphans.semaphores,
             contexts: &orphans.contexts,
             clean_pages: &[],
+            files: &[],
             filtered,
             patience: PATIENCE,
         };

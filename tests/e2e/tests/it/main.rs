@@ -22,6 +22,7 @@
 //! usdt        markers, their semaphores, those of real programs
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
+//! relaid      programs that lay their own text anew
 //! verbs       ps, points, check, doctor, new and build, demo
 //! ```
 //!
@@ -45,6 +46,7 @@ mod probe;
 mod quarantine;
 mod redis;
 mod refusal;
+mod relaid;
 mod short_sites;
 mod tiers;
 mod time;
