@@ -14,10 +14,10 @@ use trocar_abi::shared::{Layout, SharedHead};
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Placement, Template, Trampoline};
 use trocar_ring::SharedView;
-use trocar_target::{Failure, FailureKind, Process, free_gap_near, maps};
+use trocar_target::{Failure, FailureKind, Mapping, Process, free_gap_near, maps};
 
 use crate::arm::{Arm, Armed, arm, open};
-use crate::detach::{Detach, PATIENCE, detach};
+use crate::detach::{Detach, FileId, PATIENCE, detach};
 use crate::filters::Filters;
 use crate::goroutines::Goroutines;
 use crate::helper::{Helper, Lenders};
@@ -53,6 +53,7 @@ pub struct Attachment {
     gates: Vec<u64>,
     semaphores: [Raised; 1],
     clean_pages: Vec<(u64, Vec<u8>)>,
+    files: Vec<FileId>,
     /// Empty unless the target is a Go program.
     skipped_cells: Vec<u64>,
     turned_away: Vec<u64>,
@@ -120,6 +121,8 @@ impl Attachment {
         let clean_pages = clean_pages(pid, &memory, &trampolines);
         let text = proof::before(pid, &memory, &trampolines)?;
         let modules = of_plan(plan);
+        let of_site = |m: &&Mapping| m.is_file() && plan.modules.iter().any(|p| p.range.contains(&m.start));
+        let files: Vec<FileId> = map_list.iter().filter(of_site).map(|m| (m.device, m.inode)).collect();
         let mut stops = Stops::default();
         let mut filters = Filters::of(pid, plan.process.pid_inside, &mut stops);
         let filtered = filters.exist();
@@ -157,6 +160,7 @@ impl Attachment {
                 semaphores: &semaphores,
                 contexts: &[],
                 clean_pages: &clean_pages,
+                files: &files,
                 filtered,
                 goroutines: plan.goroutines.as_ref(),
                 patience: PATIENCE,
@@ -205,6 +209,7 @@ impl Attachment {
             gates,
             semaphores,
             clean_pages,
+            files,
             turned_away: vec![0; skipped_cells.len()],
             skipped_cells,
             control,

@@ -42,6 +42,8 @@ pub(crate) struct Detach<'a> {
     pub(crate) contexts: &'a [u64],
     /// Text pages that were clean file pages before they were written, and what was in them.
     pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
+    /// Of these files they were.
+    pub(crate) files: &'a [FileId],
     pub(crate) filtered: bool,
     pub(crate) goroutines: Option<&'a Goroutines>,
     /// How long hits in flight are waited for before our memory is left behind.
@@ -204,6 +206,9 @@ fn in_use(
     busy
 }
 
+/// A file: its device and its inode.
+pub(crate) type FileId = ((u32, u32), u64);
+
 /// Unmaps our memory and drops restored pages back to their file.
 fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let Detach { pid, memory, filtered, .. } = *job;
@@ -237,8 +242,12 @@ fn drop_copies(
         }
         Err(failure) => return Err(failure),
     };
-    let of_file = |page: u64| maps.iter().any(|m| m.is_file() && !m.shared && m.range().contains(&page));
-    // Not if anything is different now: another session's jump, a debugger's breakpoint, another module, or none.
+    let of_file = |page: u64| {
+        let its_own = |m: &Mapping| !m.shared && job.files.contains(&(m.device, m.inode));
+        maps.iter().any(|m| its_own(m) && m.range().contains(&page))
+    };
+    // Not if anything is different now: another session's jump, a debugger's breakpoint, another module, or none; and not if
+    // the program has laid a copy of its text there meanwhile, which has no file behind it, or one with our jumps in it.
     let as_before = |(page, before): &&(u64, Vec<u8>)| {
         of_file(*page) && job.memory.some(RemoteAddress(*page), before.len()) == *before
     };

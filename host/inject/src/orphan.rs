@@ -90,6 +90,7 @@ pub fn reap(pid: i32) -> Result<Option<Reaped>, Failure> {
             semaphores: &orphans.semaphores,
             contexts: &orphans.contexts,
             clean_pages: &[],
+            files: &[],
             filtered,
             goroutines: None,
             patience: PATIENCE,

@@ -49,7 +49,7 @@ impl Loaded {
                     heads.push(memory.as_ref().and_then(|memory| head(memory, module, &elf)));
                     loaded.push(LoadedModule { name: module.name.clone(), path, aliases, elf, bias });
                     ranges.push(module.range());
-                    never.push(by_mapping(module, bias));
+                    never.push(by_mapping(module, &map_list, bias));
                 }
                 // A file that is mapped executable but is no ELF module (a JIT's cache) has no names to find.
                 Ok(None) => {}
@@ -168,15 +168,22 @@ fn head(memory: &RemoteMemory, module: &Module, elf: &Elf) -> Option<Head> {
 type Never = (u64, u64, &'static str);
 
 /// What is never to be patched in a module because of how it is mapped.
-fn by_mapping(module: &Module, bias: u64) -> Vec<Never> {
+fn by_mapping(module: &Module, all: &[Mapping], bias: u64) -> Vec<Never> {
     if module.is_vdso() {
         return vec![(0, u64::MAX, "the vdso: it is the kernel's, and a hit itself reads the clock there")];
     }
-    let shared = module.mappings.iter().filter(|m| m.execute && m.shared);
-    let at = |address: u64| address.wrapping_sub(bias);
-    shared
-        .map(|m| (at(m.start), at(m.end), "mapped shared: a patch would reach the file, and others"))
-        .collect()
+    let range = module.range();
+    let inside = all.iter().filter(|m| m.execute && range.contains(&m.start));
+    let never = inside.filter_map(|m| {
+        let is_other = m.is_file() && (m.device, m.inode) != (module.device, module.inode);
+        let reason = match (m.shared, is_other) {
+            (true, _) => "mapped shared: a patch would reach the file, and others",
+            (false, true) => "not of this file: another one, or a huge page, is mapped there",
+            (false, false) => return None,
+        };
+        Some((m.start.wrapping_sub(bias), m.end.wrapping_sub(bias), reason))
+    });
+    never.collect()
 }
 
 /// A module's file and its bias; `None` if it is no ELF module.

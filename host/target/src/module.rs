@@ -1,7 +1,7 @@
 //! The ELF files that a process has mapped, and the names they go by.
 //!
-//! A module is a file that is mapped executable somewhere, with all its mappings; a file that is loaded twice
-//! (`dlmopen`) is two modules. Whether it is an ELF file at all shows when it is opened (`open.rs`), and the load
+//! A module is a file that is mapped executable somewhere, with all its mappings, or that has executable memory of another
+//! kind between them (services lay a copy of their text into huge pages); a file that is loaded twice (`dlmopen`) is two modules. Whether it is an ELF file at all shows when it is opened (`open.rs`), and the load
 //! bias is computed from program headers by `trocar-symbols`.
 
 use std::collections::{HashMap, HashSet};
@@ -80,7 +80,12 @@ pub fn modules(maps: &[Mapping]) -> Vec<Module> {
             mappings: vec![mapping.clone()],
         });
     }
-    modules.retain(|module| module.mappings.iter().any(|m| m.execute));
+    let code: Vec<&Mapping> = maps.iter().filter(|m| m.execute).collect();
+    modules.retain(|module| {
+        let range = module.range();
+        let next = code.partition_point(|m| m.start < range.start);
+        code.get(next).is_some_and(|m| m.start < range.end)
+    });
     modules
 }
 
@@ -184,6 +189,17 @@ mod tests {
     fn a_tiny_program_whose_data_also_starts_at_offset_zero_is_one_module() {
         let maps = parse_maps(b"400000-401000 r-xp 0 08:01 5 /a\n401000-402000 rw-p 0 08:01 5 /a\n").unwrap();
         assert_eq!(modules(&maps).len(), 1);
+    }
+
+    #[test]
+    fn a_program_whose_text_is_a_copy_is_a_module_and_files_beside_anonymous_code_are_none() {
+        let maps = parse_maps(
+            b"1000-2000 r--p 0 08:01 5 /a\n2000-4000 r-xp 0 00:00 0\n4000-5000 rw-p 3000 08:01 5 /a\n\
+              6000-7000 r--p 0 08:01 6 /b\n7000-8000 r-xp 0 00:00 0\n8000-9000 r--p 0 08:01 7 /c\n",
+        )
+        .unwrap();
+        let modules = modules(&maps);
+        assert_eq!(modules.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Attachment {
             semaphores: &self.semaphores,
             contexts: self.pool.contexts(),
             clean_pages: &self.clean_pages,
+            files: &self.files,
             filtered: self.filters.exist(),
             goroutines: self.goroutines.as_ref(),
             patience,

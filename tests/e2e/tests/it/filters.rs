@@ -13,7 +13,9 @@ use trocar_test_support::{Live, Outcome, Snapshot, Target};
 
 /// Counts greetings by the name in memory.
 fn by_name(target: &Target) -> Live {
-    Live::attached(&["count", "-p", &target.pid().to_string(), "greet", "--by", "str($arg0)"])
+    let pid = target.pid().to_string();
+    // It is ended before, unless what a test waits for never comes.
+    Live::attached(&["count", "-p", &pid, "greet", "--by", "str($arg0)", "--for", "2m"])
 }
 
 /// Hits by name.

@@ -24,6 +24,7 @@
 //! dl          modules that go and come while they are probed
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
 //! refusal     bad input: exit status, one message, a target that runs on untouched
+//! relaid      programs that lay their own text anew
 //! verbs       ps, points, check, doctor, new and build, demo
 //! ```
 //!
@@ -49,6 +50,7 @@ mod probe;
 mod quarantine;
 mod redis;
 mod refusal;
+mod relaid;
 mod short_sites;
 mod tiers;
 mod time;

@@ -50,6 +50,8 @@ fn the_other_targets_say_what_they_promise() {
     says("plugin", "load plug-b.so", "done 0");
     says("cancel", "start", "started 8");
     says("cancel-musl", "start", "started 8");
+    says("filtered", "worker calls", "done 1");
+    says("relaid", "lay copy", "done 1");
     says("server-go", "run 4 100", "done 400");
     says("server-go", "deep 4 1000", "done 4000");
 }
