@@ -58,7 +58,7 @@ fn come_and_go(target: &mut Target, procs: u32, sessions: u64) -> usize {
 fn sites_come_and_go(name: &str) {
     let mut target = started(name);
     let before = Snapshot::of(target.pid());
-    let sessions = scaled(250);
+    let sessions = scaled(150);
     let several: usize = (1..=4).map(|procs| come_and_go(&mut target, procs, sessions)).sum();
     let least = usize::try_from(4 * sessions).unwrap() * 20;
     assert!(several > least, "most sites have several instructions: {several}");

@@ -54,6 +54,8 @@ fn the_other_targets_say_what_they_promise() {
     says("relaid", "lay copy", "done 1");
     says("server-go", "run 4 100", "done 400");
     says("server-go", "deep 4 1000", "done 4000");
+    says("preempt", "churn 4 1000 2", "done 4");
+    says("preempt-stripped", "churn 4 1000 2", "done 4");
 }
 
 #[test]
