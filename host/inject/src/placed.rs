@@ -6,7 +6,7 @@ use trocar_abi::control::{Control, MAGIC, NO_HANDLER, Probe, Site, context_heap,
 use trocar_abi::operand::{ARGUMENTS, Operand, packed};
 use trocar_abi::shared::Layout;
 use trocar_abi::{PAGE, round_up};
-use trocar_patch::Trampoline;
+use trocar_patch::{GoSource, Trampoline};
 use trocar_target::Failure;
 
 use crate::journal::Journal;
@@ -47,6 +47,7 @@ impl Placed {
             flags: if skips_red_zone(p) { site_flags::RED_ZONE_SKIPPED } else { 0 }
                 | if plan.probe.floats { site_flags::FLOATS } else { 0 }
                 | if p.operands.is_some() { site_flags::MARKER } else { 0 }
+                | if p.plan.go == Some(GoSource::R14) { site_flags::GOROUTINE } else { 0 }
                 | if plan.probe.sample > 1 { site_flags::SAMPLED } else { 0 }
                 | match p.span {
                     Span::None => 0,

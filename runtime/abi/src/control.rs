@@ -220,6 +220,8 @@ pub mod site_flags {
     pub const SAMPLED: u32 = 1 << 4;
     /// A USDT marker: its arguments are its operands.
     pub const MARKER: u32 = 1 << 5;
+    /// Go: r14 holds the goroutine, whose second word is the top of its stack. Calls are known by these, since it moves.
+    pub const GOROUTINE: u32 = 1 << 6;
 }
 
 const _: () = assert!(size_of::<Site>() == 24);

@@ -182,7 +182,7 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) ->
 #[cold]
 fn forget(frame: NonNull<HitFrame>, facts: &Site) {
     if facts.flags & site_flags::ENTRY != 0 {
-        spans::forget(agent().spans, stack_pointer(frame.as_ptr(), facts.flags), facts.function);
+        spans::forget(agent().spans, call_at(frame.as_ptr(), facts.flags), facts.function);
     }
 }
 
@@ -190,6 +190,22 @@ fn forget(frame: NonNull<HitFrame>, facts: &Site) {
 pub(crate) fn stack_pointer(frame: *const HitFrame, of_site: u32) -> u64 {
     let skipped = if of_site & site_flags::RED_ZONE_SKIPPED != 0 { RED_ZONE } else { 0 };
     frame as u64 + HIT_FRAME + skipped
+}
+
+/// What the call is known by that begins or ends at the site: where its return address is. A goroutine's stack moves, so
+/// there it is the goroutine and how far that is from the top.
+fn call_at(frame: *const HitFrame, of_site: u32) -> u64 {
+    let at = stack_pointer(frame, of_site);
+    if of_site & site_flags::GOROUTINE == 0 {
+        return at;
+    }
+    // SAFETY: the entry code's frame of this hit.
+    let goroutine = unsafe { (*frame).r14 };
+    let top = (goroutine as *const u64).wrapping_add(1);
+    // SAFETY: the function keeps its goroutine in r14 from its entry to its exit, has compared its stack pointer with the
+    // third word there, and the trampoline has read the first.
+    let top = unsafe { *top };
+    spans::of_goroutine(goroutine, top.wrapping_sub(at))
 }
 
 /// Counts a loss where any thread may count: no context is ours, so this is atomic.
@@ -236,7 +252,7 @@ unsafe fn serve(context: *mut Context, site: usize, facts: &Site, stays: bool) -
     // Counted before the probe runs: a hit that never comes back (`siglongjmp` out of a handler) has come all the same.
     stats.hits += 1;
     if facts.flags & (site_flags::ENTRY | site_flags::EXIT) != 0 {
-        span(ctx, stack_pointer(ctx.recover.as_ptr(), facts.flags), facts);
+        span(ctx, call_at(ctx.recover.as_ptr(), facts.flags), facts);
         if facts.handler == NO_HANDLER {
             // SAFETY: as below.
             unsafe { account(context, Some(Outcome::Executed)) };
@@ -294,18 +310,16 @@ unsafe fn add_fuel(context: *mut Context, fuel: u64) {
 
 /// A call of the function ends here, or begins; at a place that is both (a function of a single jump) first the one, then
 /// the other.
-fn span(ctx: &mut Context, return_address_at: u64, facts: &Site) {
+fn span(ctx: &mut Context, call: u64, facts: &Site) {
     let (agent, now) = (agent(), ticks());
     ctx.span_ns = -1;
     if facts.flags & site_flags::EXIT != 0
-        && let Some(ticks) = spans::leave(agent.spans, return_address_at, facts.function, now)
+        && let Some(ticks) = spans::leave(agent.spans, call, facts.function, now)
     {
         let nanoseconds = (u128::from(ticks) * u128::from(agent.nanoseconds_per_tick)) >> 32;
         ctx.span_ns = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
     }
-    if facts.flags & site_flags::ENTRY != 0
-        && !spans::enter(agent.spans, return_address_at, facts.function, now)
-    {
+    if facts.flags & site_flags::ENTRY != 0 && !spans::enter(agent.spans, call, facts.function, now) {
         agent.counter(offset_of!(SharedHead, abandoned)).fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -4,6 +4,10 @@
 //! known by its function and by the address of its return address, which no other call has while it lasts; so two
 //! threads never write one entry, save where an entry is given up (see `enter`). What never comes to an exit (an
 //! exception, `longjmp`) stays until the same place begins a call again, or until room is needed.
+//!
+//! A goroutine's stack moves; its calls are known by a number that stands for the goroutine and the distance from the top
+//! of its stack. That two calls under way have the same one is as likely as one in some millions with a full table; they
+//! would take each other's times.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +16,7 @@ use trocar_abi::control::FUNCTIONS_MAX;
 /// A call under way.
 #[derive(Debug, Default)]
 pub(crate) struct Span {
-    /// Address of the return address and index of the function; zero: free.
+    /// Where the return address is (or what stands for that) and index of the function; zero: free.
     key: AtomicU64,
     /// Ticks when it began.
     began: AtomicU64,
@@ -26,8 +30,16 @@ const REACH: usize = 8;
 /// Addresses of the lower half, where programs live, have 47 bits; the rest holds the function.
 const FUNCTION_BITS: u32 = FUNCTIONS_MAX.trailing_zeros();
 
-fn key(return_address_at: u64, function: u32) -> u64 {
-    return_address_at << FUNCTION_BITS | u64::from(function & (FUNCTIONS_MAX - 1))
+fn key(at: u64, function: u32) -> u64 {
+    at << FUNCTION_BITS | u64::from(function & (FUNCTIONS_MAX - 1))
+}
+
+/// What stands for the place of a return address so far from the top of a goroutine's stack: as many bits as an address has,
+/// and not zero.
+pub(crate) fn of_goroutine(goroutine: u64, from_top: u64) -> u64 {
+    let mixed = (goroutine ^ from_top.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> (FUNCTION_BITS + 1)) | 1
 }
 
 /// The entries where a call may be.
@@ -37,8 +49,8 @@ fn reach(table: &[Span], key: u64) -> impl Iterator<Item = &Span> {
 }
 
 /// Notes that a call begins. False: another one was given up for it, which never came to an exit or is too deep.
-pub(crate) fn enter(table: &[Span], return_address_at: u64, function: u32, now: u64) -> bool {
-    let key = key(return_address_at, function);
+pub(crate) fn enter(table: &[Span], at: u64, function: u32, now: u64) -> bool {
+    let key = key(at, function);
     if let Some(span) = find(table, key) {
         span.began.store(now, Ordering::Relaxed);
         return false;
@@ -58,8 +70,8 @@ pub(crate) fn enter(table: &[Span], return_address_at: u64, function: u32, now: 
 }
 
 /// Ticks since the call began that ends now; `None` if its beginning is not known.
-pub(crate) fn leave(table: &[Span], return_address_at: u64, function: u32, now: u64) -> Option<u64> {
-    let key = key(return_address_at, function);
+pub(crate) fn leave(table: &[Span], at: u64, function: u32, now: u64) -> Option<u64> {
+    let key = key(at, function);
     let span = find(table, key)?;
     // Never the oldest while it is free, or taken and not yet dated.
     let began = span.began.swap(u64::MAX, Ordering::AcqRel);
@@ -69,8 +81,8 @@ pub(crate) fn leave(table: &[Span], return_address_at: u64, function: u32, now: 
 }
 
 /// Forgets what began at this place.
-pub(crate) fn forget(table: &[Span], return_address_at: u64, function: u32) {
-    let _ = leave(table, return_address_at, function, 0);
+pub(crate) fn forget(table: &[Span], at: u64, function: u32) {
+    let _ = leave(table, at, function, 0);
 }
 
 fn find(table: &[Span], key: u64) -> Option<&Span> {
