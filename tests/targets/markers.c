@@ -4,10 +4,12 @@
  *                     of two places; `done TOTAL prepared=K`, K = orders whose marker was not skipped
  *   raise N 0         another tracer comes N times, or goes: `done VALUE` of the semaphore
  *   lower N 0
+ *   fork 1 0          a child that sleeps until this one ends: `done PID`
  */
 #define _SDT_HAS_SEMAPHORES 1
 #include "line.h"
 
+#include <signal.h>
 #include <sys/sdt.h>
 
 #define SEMAPHORE(name) __extension__ unsigned short name __attribute__((section(".probes"), used))
@@ -54,6 +56,10 @@ int main(void) {
         } else if (command_is(line, "lower", &a, &b)) {
             shop_order_semaphore = (unsigned short)(shop_order_semaphore - a);
             answer("done %d", shop_order_semaphore);
+        } else if (command_is(line, "fork", &a, &b)) {
+            pid_t child = fork();
+            while (child == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0) pause();
+            answer("done %d", child);
         } else {
             answer("error unknown command: %s", line);
         }

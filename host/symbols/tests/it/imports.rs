@@ -71,6 +71,28 @@ fn the_module_makes_the_calls_or_provides_the_function() {
     assert_eq!(resolve(&resolver, "import:get*").unwrap(), by_user);
 }
 
+/// What a module calls through its own table so that others may take its place is no import of it.
+#[test]
+fn a_module_that_calls_its_own_function_through_the_table_provides_it() {
+    let own = "int getpid(void) { return 1; } int twice(void) { return getpid() + getpid(); }";
+    let user = module("user", c(USER, &["-O2", "-fPIE", "-pie", "-fno-plt"]), 0x5500_0000_0000);
+    let library = module("libown.so", c(own, &["-O1", "-fPIC", "-shared", "-fno-plt"]), 0x7f00_0000_0000);
+    let found = places(&Resolver::new(vec![user, library]), "import:libown.so:getpid");
+    let twice = "call getpid in twice";
+    assert_eq!(found, ["call getpid in first", "call getpid in second", twice, twice]);
+}
+
+/// The linker does not know what a function of the host is, where it links without the host.
+#[test]
+fn a_plugin_calls_functions_of_its_host() {
+    let plugin = "extern int host_fn(void); extern int host_data; int weak(void) __attribute__((weak));
+        int use(void) { return host_fn() + host_data + (weak ? 1 : 0); }";
+    let plugin = module("libpl.so", c(plugin, &["-O1", "-fPIC", "-shared", "-fno-plt"]), 0x7f00_0000_0000);
+    let resolver = Resolver::new(vec![plugin]);
+    assert_eq!(places(&resolver, "import:libpl.so:host_fn"), ["call host_fn in use"]);
+    assert!(resolve(&resolver, "import:libpl.so:host_data").is_err());
+}
+
 #[test]
 fn an_address_that_is_taken_is_told() {
     let resolver = resolver(TAKER, &["-fno-plt", "-Wl,--no-relax"]);

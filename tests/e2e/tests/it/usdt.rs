@@ -2,8 +2,9 @@
 //! is passed only while somebody listens, so that the semaphore's way through a session is seen in the counts.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -13,6 +14,8 @@ use trocar_test_support::lines::Lines;
 use trocar_test_support::process::text_differences;
 use trocar_test_support::scale::scaled;
 use trocar_test_support::{Live, Outcome, Snapshot, Target};
+
+use crate::probe::Probe;
 
 #[test]
 fn a_marker_at_two_places_is_counted_at_both() {
@@ -105,6 +108,57 @@ fn a_killed_host_leaves_its_semaphore_raised_until_the_next_command() {
     assert_eq!(target.done("raise 1 0"), 1);
     target.done("lower 1 0");
     before.assert_same();
+}
+
+/// Its semaphores are its own, and so is the number of those that are raised.
+#[test]
+fn a_child_that_was_forked_meanwhile_has_semaphores_of_its_own_to_be_lowered() {
+    let mut target = Target::start("markers");
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "usdt:shop:order"]);
+    let child = target.done("fork 1 0");
+    live.kill();
+    for pid in [child, u64::from(target.pid())] {
+        let outcome = run(&["count", "-p", &pid.to_string(), "usdt:shop:paid", "--for", "1ms"]);
+        outcome.assert_clean();
+        assert_eq!(count(outcome.one("reaped"), "sessions"), 1, "{outcome}");
+    }
+    assert_eq!(target.done("raise 1 0"), 1);
+}
+
+#[test]
+fn a_semaphore_that_stays_raised_is_named() {
+    let mut target = Target::start("markers");
+    let mut live = Live::start(&["count", "-p", &target.pid().to_string(), "usdt:shop:order"]);
+    let attached = live.until("attached");
+    let site = attached.pointer("/sites/0/address").and_then(|a| a.as_str()).unwrap();
+    let site = u64::from_str_radix(site.trim_start_matches("0x"), 16).unwrap();
+    // Another tool comes to the marker's only place, so that nothing of ours tells whose memory the semaphore is.
+    let memory = File::options().write(true).open(format!("/proc/{}/mem", target.pid())).unwrap();
+    memory.write_all_at(&[0xcc; 12], site - 8).unwrap();
+    let outcome = live.interrupt();
+    let residue = outcome.one("receipt").get("residue").unwrap().to_string();
+    assert!(residue.contains("semaphore"), "{outcome}");
+    assert_eq!(target.done("lower 1 0"), 0, "it was raised by one");
+}
+
+/// A pattern and a name of one of its markers: the place has the handler of the point that came first, and the other is told.
+#[test]
+fn a_place_has_one_handler_and_another_is_refused() {
+    let probe = Probe::of_wat(
+        r#"(module (func (export "on_any")) (func (export "on_paid"))
+            (@custom "trocar.manifest"
+              "{\"abi\":1,\"name\":\"two\",\"handlers\":[{\"name\":\"on_any\"},{\"name\":\"on_paid\"}]}"))"#,
+    );
+    let target = Target::start("markers");
+    let pid = target.pid().to_string();
+    let points = ["--at", "on_any=usdt:shop:*", "--at", "on_paid=usdt:shop:paid"];
+    let live = Live::attached(&[&["load", probe.path(), "-p", &pid][..], &points].concat());
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let refusals = outcome.one("attached").get("refusals").unwrap().to_string();
+    assert_eq!(refusals.matches("overlaps_site").count(), 2, "one for each of its places: {outcome}");
+    let strict = run(&[&["load", probe.path(), "-p", &pid, "--strict"][..], &points].concat());
+    assert_ne!(strict.status, 0, "{strict}");
 }
 
 #[test]
