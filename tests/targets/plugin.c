@@ -1,6 +1,7 @@
 /* Behaviour: loads and unloads the libraries plug-a.so and plug-b.so from its own folder, and calls into them.
  *
  *   load NAME       dlopen: `done N`, N is 1 if it lies where the library before it lay
+ *   also NAME       dlopen of a second one, which is not called and stays
  *   unload          dlclose of the one library that is loaded
  *   call N          calls plug_twice N times and compares each answer
  *   churn T N       T threads call plug_work as fast as they can while the library is unloaded and loaded again N times:
@@ -20,15 +21,18 @@ static char name[64];
 static int (*kind)(void), (*work)(int), (*twice)(int);
 static void *before;
 
-static int load(const char *which) {
-    static char own[PATH_MAX];
-    char path[PATH_MAX + 80];
+/* Opens a library of the folder that this program is in. */
+static void *open_beside(const char *which) {
+    char own[PATH_MAX], path[PATH_MAX + 80];
     ssize_t n = readlink("/proc/self/exe", own, sizeof own - 1);
-    if (library || n <= 0) return -1;
+    if (n <= 0) return NULL;
     own[n] = 0;
     snprintf(path, sizeof path, "%s/%s", dirname(own), which);
-    library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) return -1;
+    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+
+static int load(const char *which) {
+    if (library || !(library = open_beside(which))) return -1;
     if (which != name) snprintf(name, sizeof name, "%s", which);
     kind = (int (*)(void))dlsym(library, "plug_kind");
     work = (int (*)(int))dlsym(library, "plug_work");
@@ -102,6 +106,8 @@ int main(void) {
                 answer("wrong %s", dlerror());
             else
                 answer("done %d", same);
+        } else if (strncmp(line, "also ", 5) == 0) {
+            answer(open_beside(line + 5) ? "done 1" : "wrong");
         } else if (strcmp(line, "unload") == 0) {
             answer(unload() == 0 ? "done 0" : "wrong");
         } else if (sscanf(line, "call %ld", &a) == 1 && library) {

@@ -3,7 +3,7 @@
 //! Sums wrap, as the probe's own arithmetic does. Keys are a hostile program's bytes: their length is
 //! checked against the map's, and the number of rows is bounded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
 
 use trocar_abi::map::{HashEntry, HashHead, KEY_MAX, MapKind, MapSpec, hist_buckets};
@@ -34,6 +34,50 @@ pub enum MergedMap {
         /// Entries that were left out because there were more than [`ROWS_MAX`] different keys.
         cut: u64,
     },
+}
+
+impl MergedMap {
+    /// Adds the rows of the same map of another attachment.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Counter(rows), Self::Counter(more)) => {
+                Self::Counter(summed(rows, more, |a, b| a.wrapping_add(b)))
+            }
+            (Self::Hist(rows), Self::Hist(more)) => {
+                let keyed =
+                    |rows: Vec<(u32, u32, u64)>| rows.into_iter().map(|(e, b, n)| ((e, b), n)).collect();
+                let rows = summed(keyed(rows), keyed(more), u64::wrapping_add);
+                Self::Hist(rows.into_iter().map(|((e, b), n)| (e, b, n)).collect())
+            }
+            (
+                Self::Hash { rows, dropped, corrupt, cut },
+                Self::Hash { rows: more, dropped: d, corrupt: c, cut: o },
+            ) => {
+                let mut rows = summed(rows, more, |a, b| a.wrapping_add(b));
+                let beyond = rows.len().saturating_sub(ROWS_MAX);
+                rows.truncate(ROWS_MAX);
+                let cut = cut.saturating_add(o).saturating_add(beyond as u64);
+                Self::Hash {
+                    rows,
+                    dropped: dropped.saturating_add(d),
+                    corrupt: corrupt.saturating_add(c),
+                    cut,
+                }
+            }
+            // Two kinds are two maps.
+            (own, _) => own,
+        }
+    }
+}
+
+/// Rows of both, in the order of their keys; those of one key are one.
+fn summed<K: Ord, V: Copy>(rows: Vec<(K, V)>, more: Vec<(K, V)>, sum: fn(V, V) -> V) -> Vec<(K, V)> {
+    let mut all = BTreeMap::new();
+    for (key, value) in rows.into_iter().chain(more) {
+        all.entry(key).and_modify(|old| *old = sum(*old, value)).or_insert(value);
+    }
+    all.into_iter().collect()
 }
 
 /// Merges the shards that begin at the given offsets; `None` if the map is of no known kind.
@@ -123,4 +167,36 @@ fn merge_hash(view: &SharedView, spec: &MapSpec, shards: impl Iterator<Item = u6
     let mut rows: Vec<_> = sums.into_iter().map(|(key, sum)| (key, sum.cast_signed())).collect();
     rows.sort_unstable();
     MergedMap::Hash { rows, dropped, corrupt, cut }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MergedMap::{Counter, Hash, Hist};
+    use super::ROWS_MAX;
+
+    #[test]
+    fn maps_of_two_attachments_are_summed_row_by_row() {
+        let sum = Counter(vec![(0, 3), (2, -1)]).and(Counter(vec![(1, 5), (2, 4)]));
+        assert_eq!(sum, Counter(vec![(0, 3), (1, 5), (2, 3)]));
+        let sum = Hist(vec![(0, 1, 2), (1, 0, 1)]).and(Hist(vec![(0, 1, 40), (0, 2, 1)]));
+        assert_eq!(sum, Hist(vec![(0, 1, 42), (0, 2, 1), (1, 0, 1)]));
+        let hash = |rows: &[(&str, i64)], dropped, corrupt| Hash {
+            rows: rows.iter().map(|(key, n)| (key.as_bytes().to_vec(), *n)).collect(),
+            dropped,
+            corrupt,
+            cut: 0,
+        };
+        let sum = hash(&[("get", 1), ("set", 2)], 3, 1).and(hash(&[("get", 10)], 4, 0));
+        assert_eq!(sum, hash(&[("get", 11), ("set", 2)], 7, 1));
+    }
+
+    #[test]
+    fn rows_beyond_the_limit_are_cut_and_counted() {
+        let rows = |from: usize| -> Vec<(Vec<u8>, i64)> {
+            (from..from + ROWS_MAX).map(|n| (n.to_be_bytes().to_vec(), 1)).collect()
+        };
+        let hash = |rows| Hash { rows, dropped: 0, corrupt: 0, cut: 0 };
+        let Hash { rows, cut, .. } = hash(rows(0)).and(hash(rows(10))) else { unreachable!() };
+        assert_eq!((rows.len(), cut), (ROWS_MAX, 10));
+    }
 }

@@ -52,6 +52,19 @@ impl SiteTotals {
         Loss::ALL.into_iter().zip(self.losses).filter(|(_, n)| *n > 0).map(|(loss, n)| (loss.name(), n))
     }
 
+    /// Adds what was counted elsewhere for the same site.
+    pub fn add(&mut self, other: &Self) {
+        if other.timed > 0 {
+            self.ticks_min =
+                if self.timed == 0 { other.ticks_min } else { self.ticks_min.min(other.ticks_min) };
+        }
+        let words = [&mut self.hits, &mut self.executed, &mut self.condition_false, &mut self.ticks];
+        let others = [other.hits, other.executed, other.condition_false, other.ticks];
+        let losses = self.losses.iter_mut().zip(other.losses);
+        let sums = words.into_iter().zip(others).chain(losses).chain([(&mut self.timed, other.timed)]);
+        sums.for_each(|(sum, more)| *sum = sum.saturating_add(more));
+    }
+
     /// All losses together.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -95,5 +108,35 @@ pub(crate) fn add(site: &mut SiteTotals, view: &SharedView, offset: u64) {
     if count > 0 {
         site.ticks_min = if site.timed == 0 { least } else { site.ticks_min.min(least) };
         site.timed = site.timed.saturating_add(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SiteTotals;
+
+    #[test]
+    fn what_was_counted_in_two_attachments_is_summed_and_the_fastest_hit_is_that_of_both() {
+        let mut one =
+            SiteTotals { hits: 3, executed: 2, ticks: 50, timed: 2, ticks_min: 20, ..Default::default() };
+        one.losses[0] = 1;
+        let mut sum = SiteTotals::default();
+        sum.add(&one);
+        assert_eq!(sum, one);
+        let other = SiteTotals {
+            hits: 1,
+            condition_false: 1,
+            ticks: 9,
+            timed: 1,
+            ticks_min: 9,
+            ..Default::default()
+        };
+        sum.add(&other);
+        sum.add(&SiteTotals::default());
+        let mut both =
+            SiteTotals { hits: 4, executed: 2, condition_false: 1, ticks: 59, timed: 3, ticks_min: 9, ..one };
+        both.losses[0] = 1;
+        assert_eq!(sum, both);
+        assert_eq!(sum.accounted(), 4);
     }
 }

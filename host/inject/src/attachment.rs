@@ -25,6 +25,7 @@ use crate::image::{AGENT_IMAGE, Image};
 use crate::journal::Journal;
 use crate::keeper::Keeper;
 use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
+use crate::look::Look;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::placed::{Placed, skips_red_zone, target_flags};
 use crate::proof::{self, Text};
@@ -183,7 +184,7 @@ impl Attachment {
         let armed = transaction(|| arm(pid, &memory, &what, &mut stops)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
         let mut control = loaded.control;
-        filters.look();
+        filters.look(&Look::at(pid).map_err(undo)?);
         filters.read(&mut stops);
         control.flags = filters.applied_to(control.flags);
         introduce(&plan.process, &memory, &armed, &mut pool, &mut control, loaded.base + region.private)
@@ -314,9 +315,9 @@ impl Attachment {
     ///
     /// # Errors
     /// The target ended.
-    pub fn tend(&mut self) -> Result<(), Failure> {
-        self.pool.tend(&self.memory, self.same_namespace)?;
-        self.filters.look();
+    pub fn tend(&mut self, look: &Look) -> Result<(), Failure> {
+        self.pool.tend(&self.memory, self.same_namespace, &look.tids())?;
+        self.filters.look(look);
         // At once: while what came is read, nothing is asked of the kernel.
         self.apply_filters()?;
         if self.filters.can_read() {

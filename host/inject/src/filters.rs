@@ -8,20 +8,19 @@
 //! Reading asks of the kernel what suspending a filter does (`kernel/seccomp.c`, `ptrace_check_options` in `kernel/ptrace.c`): CAP_SYS_ADMIN, and a tracer that has no filter itself. Where
 //! it is refused, so is attaching. Their number is in `/proc` since Linux 5.9; before, everything is forbidden.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use libc::pid_t;
 use trocar_abi::control::flags;
 
+use crate::look::Look;
 use crate::ptrace;
 use crate::request::Stops;
 use crate::seccomp::{Data, Instruction, LENGTH_MAX, allows, data};
 use crate::stop::{World, is_gone, tasks};
 use crate::tracer::transaction;
 
-/// Threads that are looked at in one round of housekeeping.
-const LOOKS: usize = 64;
-/// Threads that are stopped to be read in one session. What is not read then is forbidden for good.
+/// Threads that are stopped to be read for one attachment. What is not read then is forbidden for good.
 const READINGS: u32 = 4096;
 
 /// The filters of a process.
@@ -41,8 +40,6 @@ pub(crate) struct Filters {
     /// Bits of [`flags`]: what those filters that were read forbid.
     forbidden: u32,
     readings: u32,
-    /// Where in the list of threads the next round begins.
-    next: usize,
 }
 
 impl Filters {
@@ -57,9 +54,8 @@ impl Filters {
             exist: false,
             forbidden: 0,
             readings: READINGS,
-            next: 0,
         };
-        filters.consider(&tasks(pid).unwrap_or_default());
+        filters.consider(&counts(pid, &tasks(pid).unwrap_or_default()));
         filters.read(stops);
         if filters.unread.is_empty() {
             filters.least = filters.known.values().copied().min();
@@ -88,19 +84,14 @@ impl Filters {
     }
 
     /// Looks for filters that came since, in some of the threads.
-    pub(crate) fn look(&mut self) {
+    pub(crate) fn look(&mut self, look: &Look) {
         if self.forbidden == flags::NO_CALLS {
             return;
         }
-        let mut tids = tasks(self.pid).unwrap_or_default();
-        let there: HashSet<pid_t> = tids.iter().copied().collect();
-        self.known.retain(|tid, _| there.contains(tid));
-        self.unread.retain(|tid| there.contains(tid));
-        self.next %= tids.len().max(1);
-        tids.rotate_left(self.next);
-        tids.truncate(LOOKS);
-        self.next += tids.len();
-        self.consider(&tids);
+        let there = look.tids();
+        self.known.retain(|tid, _| there.contains(&tid.cast_unsigned()));
+        self.unread.retain(|tid| there.contains(&tid.cast_unsigned()));
+        self.consider(look.filters());
     }
 
     /// Whether there is something to be read, which could allow something.
@@ -109,15 +100,8 @@ impl Filters {
     }
 
     /// Notes what is not known of these threads.
-    fn consider(&mut self, tids: &[pid_t]) {
-        for &tid in tids {
-            // Gone, if it cannot be read.
-            let Some(count) = std::fs::read_to_string(format!("/proc/{}/task/{tid}/status", self.pid))
-                .ok()
-                .map(|status| counted(&status))
-            else {
-                continue;
-            };
+    fn consider(&mut self, threads: &[(pid_t, Option<u32>)]) {
+        for &(tid, count) in threads {
             self.exist |= count != Some(0);
             let Some(count) = count else {
                 self.forbidden = flags::NO_CALLS;
@@ -176,6 +160,12 @@ impl Filters {
         }
         true
     }
+}
+
+/// The number of filters of each of these threads, as [`counted`] tells it. A thread whose status cannot be read is gone.
+pub(crate) fn counts(pid: pid_t, tids: &[pid_t]) -> Vec<(pid_t, Option<u32>)> {
+    let status = |tid: &pid_t| std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok();
+    tids.iter().filter_map(|tid| Some((*tid, counted(&status(tid)?)))).collect()
 }
 
 /// Number of filters by what `/proc/TID/status` says; `None`: it does not tell, or the mode is the strict one, which

@@ -79,6 +79,13 @@ impl RemoteMemory {
         Ok(Lock(self))
     }
 
+    /// Whether the program that ran when this was opened still has its memory. The kernel reads nothing, without an error,
+    /// from memory that has no user any more (`mem_rw` in `fs/proc/base.c`); where nothing is mapped is an error.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.file.read_at(&mut [0], 0), Ok(0))
+    }
+
     /// Fills `to` from `at`.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub(crate) struct Text {
 pub struct Detached {
     /// Whether every patched range is as before.
     pub restored: bool,
-    /// Indexes of the sites whose module is gone, and their text with it.
+    /// Indexes of the sites whose module had gone without having been found yet.
     pub retired: Vec<usize>,
     /// Mappings of ours that are left.
     pub mappings_left: usize,
@@ -35,6 +35,22 @@ pub struct Detached {
     /// Longest stop of the whole target.
     pub pause_ns: u64,
     pub(crate) text: Vec<Text>,
+}
+
+impl Default for Detached {
+    /// Nothing was patched.
+    fn default() -> Self {
+        Self {
+            restored: true,
+            retired: Vec::new(),
+            mappings_left: 0,
+            residue: Vec::new(),
+            restored_ns: 0,
+            detach_ns: 0,
+            pause_ns: 0,
+            text: Vec::new(),
+        }
+    }
 }
 
 /// The text of all sites, before anything is written.
@@ -96,6 +112,7 @@ impl Detached {
         self.retired.extend(other.retired);
         self.mappings_left += other.mappings_left;
         self.residue.extend(other.residue);
+        self.restored_ns = self.restored_ns.max(other.restored_ns);
         self.detach_ns = self.detach_ns.saturating_add(other.detach_ns);
         self.pause_ns = self.pause_ns.max(other.pause_ns);
         self.text.extend(other.text);

@@ -13,7 +13,7 @@ use trocar_target::{Failure, FailureKind, Mapping, Process, maps};
 use crate::load::lost;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::plain::bytes_of;
-use crate::stop::{Stopped, tasks};
+use crate::stop::Stopped;
 
 /// Longest stack that is believed. A larger mapping is something else.
 const STACK_MAX: u64 = 1 << 30;
@@ -191,12 +191,17 @@ impl Pool {
     }
 
     /// Finds the stacks of threads that claimed a context since, and marks contexts whose thread is gone.
-    pub(crate) fn tend(&mut self, memory: &RemoteMemory, same_namespace: bool) -> Result<(), Failure> {
+    /// `tids`: the threads that there are.
+    pub(crate) fn tend(
+        &mut self,
+        memory: &RemoteMemory,
+        same_namespace: bool,
+        tids: &HashSet<u32>,
+    ) -> Result<(), Failure> {
         let claimed = self.claimed().min(self.layout.contexts);
         let load = |index: u32, offset: usize| {
             self.view.load_u64_acquire(self.layout.context(index) + offset as u64)
         };
-        let tids: HashSet<u32> = tasks(self.pid)?.into_iter().map(pid_t::cast_unsigned).collect();
         let mut found: Vec<(u32, Option<(u64, u64)>)> = Vec::new();
         let mut gone = Vec::new();
         let mut map_list = None;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use trocar_session::{Loaded, RequestedPoint, plan_points};
+use trocar_session::{Loaded, Missing, RequestedPoint, plan_points};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -14,7 +14,8 @@ fn main() {
         let opened = began.elapsed();
         let _ = loaded.analysis(0);
         let analysed = began.elapsed();
-        let planned = plan_points(&mut loaded, &points, false).unwrap_or_else(|e| panic!("{e}"));
+        let planned =
+            plan_points(&mut loaded, &points, false, Missing::Fails).unwrap_or_else(|e| panic!("{e}"));
         println!(
             "open {opened:?} analysis {:?} plan {:?} sites {}",
             analysed - opened,

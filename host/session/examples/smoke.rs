@@ -24,6 +24,8 @@ fn main() {
         sample: 1,
         native: true,
         strict: false,
+        pending: false,
+        functions_max: None,
     };
     let began = Instant::now();
     let prepared = Prepared::new(&request).unwrap_or_else(|e| panic!("{e} hint {:?}", e.hint));

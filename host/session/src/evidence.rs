@@ -3,10 +3,11 @@
 use serde::Serialize;
 use trocar_abi::evidence::Which;
 use trocar_abi::hit::{HitFrame, REGISTERS};
-use trocar_collect::{Collector, TrapEvidence};
+use trocar_collect::TrapEvidence;
 use trocar_compile::{CodeMap, Source, Spot};
 
 use crate::live::site;
+use crate::part::Part;
 use crate::reply::Site;
 
 /// A hit that trapped.
@@ -110,20 +111,21 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// The evidence of a hit that trapped.
-    pub(crate) fn of(&self, which: Which, collector: &Collector, sites: &[Site]) -> Option<Evidence> {
-        let hit = collector.evidence(which)?;
+    pub(crate) fn of(&self, which: Which, part: &Part, sites: &[Site]) -> Option<Evidence> {
+        let hit = part.collector.evidence(which)?;
         // Without a map there are no places, and everything else is still worth telling.
         let map = CodeMap::of(&self.wasm, &self.code).ok();
         let spots = hit.frames.iter().filter_map(|address| map.as_ref()?.caller(*address));
         let (place, backtrace) = frames(&self.wasm, spots);
         let named = |index: u32| usize::try_from(index).ok();
-        let site = site(sites, hit.site);
+        let number = part.site(hit.site);
+        let site = site(sites, number);
         let handler = named(hit.handler).and_then(|i| self.handlers.get(i));
         Some(Evidence {
             trap: hit.trap.text().into(),
             place,
             backtrace,
-            site: hit.site,
+            site: number,
             point: site.map_or_else(String::new, |s| s.point.clone()),
             tid: hit.tid,
             handler: handler.cloned().unwrap_or_default(),

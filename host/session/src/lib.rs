@@ -4,13 +4,18 @@
 //! [`Prepared`] (verified, resolved, planned; nothing in the target is touched) → [`Session`] (live) → its receipt.
 //! What a session has to say, it says as [`reply::Reply`]; it does not know who listens.
 
+mod arrivals;
 mod budget;
+mod come;
 mod evidence;
+mod kept;
 mod live;
 mod modules;
 mod name;
 mod off;
+mod part;
 mod prepare;
+mod probe;
 mod reap;
 pub mod reply;
 mod request;
@@ -22,4 +27,4 @@ pub use off::off;
 pub use prepare::{Prepared, not_compiled};
 pub use reap::reap;
 pub use request::{Request, RequestedPoint};
-pub use sites::{Handler, PlannedPlace, PlannedSites, plan_points};
+pub use sites::{Handler, Missing, PlannedPlace, PlannedSites, plan_points};

@@ -3,23 +3,26 @@
 use std::time::{Duration, Instant};
 
 use trocar_abi::evidence::Which;
-use trocar_abi::import::Capability;
 use trocar_abi::loss::Loss;
-use trocar_abi::operand::{Operand, form};
-use trocar_abi::shared::{HIT_FUEL, ProbeState, SPAN_FUEL};
+use trocar_abi::shared::ProbeState;
 use trocar_collect::{Collector, Decoded, NamedRow, SiteTotals, decode, named_rows};
-use trocar_inject::{Attachment, Span};
-use trocar_package::{FieldValue, Manifest};
+use trocar_inject::{Attachment, Look, RemoteMemory};
+use trocar_package::FieldValue;
+use trocar_symbols::LoadedModule;
 use trocar_target::{Failure, FailureKind, Process};
 
+use crate::arrivals::Arrivals;
 use crate::budget::{CoreBudget, Verdict};
+use crate::come::providers;
 use crate::evidence::Reader;
+use crate::kept::Kept;
 use crate::name::session_name;
+use crate::part::Part;
 use crate::prepare::{Prepared, unless_it_ended};
+use crate::probe::{Probe, Surroundings};
 use crate::reply::{
-    Attached, Event, Exited, LogLine, MapRows, Receipt, Reply, Retired, Row, Site, StateChange, Stats, Value,
+    Attached, Event, Exited, LogLine, MapRows, Receipt, Reply, Row, Site, StateChange, Stats, Value,
 };
-use crate::sites::occupied;
 
 /// How often new threads' stacks are looked for and the pool is refilled.
 const TEND_EVERY: Duration = Duration::from_millis(20);
@@ -38,121 +41,110 @@ pub enum Turn {
 /// A probe in a target.
 #[derive(Debug)]
 pub struct Session {
-    pid: i32,
-    id: String,
-    probe: String,
-    manifest: Manifest,
-    attachment: Attachment,
-    collector: Collector,
-    attached: Attached,
-    state: &'static str,
+    pub(crate) pid: i32,
+    pub(crate) id: String,
+    pub(crate) probe: Probe,
+    pub(crate) around: Surroundings,
+    /// What is in the target, in the order in which it came.
+    pub(crate) parts: Vec<Part>,
+    /// What is not any more.
+    pub(crate) kept: Kept,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) providers: Vec<LoadedModule>,
+    /// What was attached, and what has come since.
+    pub(crate) attached: Attached,
+    /// For each number of a site, also of those that were left out, whether its module was unloaded.
+    pub(crate) retired: Vec<bool>,
+    pub(crate) state: &'static str,
     why: String,
     /// Nothing more will come.
-    over: bool,
+    pub(crate) over: bool,
     began: Instant,
     expires: Instant,
     tended: Instant,
     /// When records were granted last.
     granted: Instant,
     budget: Option<CoreBudget>,
-    /// For each site, what a hit costs besides its handler, in fuel, and whether it is one that `--hits` counts.
-    prices: Vec<(u64, bool)>,
-    /// Fuel that a hit of the native code is billed, where there is such code.
-    stub_fuel: Option<u64>,
+    /// Hits of some part run as native code.
+    pub(crate) native: bool,
+    ticks_per_ns: f64,
     reported: (Instant, Vec<u64>),
     corrupt: Vec<String>,
     evidence: Reader,
     /// The functions of `return:` points.
-    functions: Vec<String>,
-    times_calls: bool,
-    /// The probe reads memory, and nobody was told yet that it may not.
-    untold_reads: bool,
-    /// For each site, whether its module was unloaded.
-    retired: Vec<bool>,
-}
-
-fn bug(message: impl Into<String>) -> Failure {
-    Failure::new(FailureKind::Bug, message)
+    pub(crate) functions: Vec<String>,
+    memory: Option<RemoteMemory>,
+    /// The threads, when they were looked at last.
+    look: Option<Look>,
+    /// It was said that the probe may not read memory.
+    told_reads: bool,
 }
 
 impl Session {
     pub(crate) fn attach(prepared: Prepared) -> Result<Self, Failure> {
-        let plan = prepared.attach_plan()?;
-        let mut attachment = Attachment::attach(&plan)?;
-        let (specs, _) = prepared.verified.manifest.map_specs();
-        let rate = prepared.ticks.per_nanosecond();
-        let collector = match Collector::new(attachment.view(), attachment.layout(), specs, rate) {
-            Ok(collector) => collector,
-            Err(error) => {
-                attachment.detach()?;
-                return Err(bug(format!("the shared memory is not as we made it: {error}")));
-            }
+        let Prepared { probe, planned, loaded, strict } = prepared;
+        let (pid, around) = (loaded.process.pid, Surroundings::of(&loaded));
+        let manifest = &probe.verified.manifest;
+        let mut part = if planned.sites.is_empty() {
+            None
+        } else {
+            let plan = probe.attach_plan(&planned, &loaded, &around)?;
+            Some(Part::attach(&plan, &probe, &planned)?)
         };
-        let in_memory = |operand: &Operand| operand.form == form::MEMORY;
-        let mut operands = prepared.planned.sites.iter().flat_map(|site| site.operands.iter().flatten());
-        let untold_reads =
-            prepared.verified.capabilities.contains(&Capability::Memory) || operands.any(in_memory);
-        let evidence = Reader {
-            wasm: prepared.verified.wasm,
-            code: prepared.code,
-            handlers: plan.probe.handlers,
-            go: plan.go,
+        let native = part.as_ref().is_some_and(|p| p.stub_fuel.is_some());
+        let numbers = planned.sites.len();
+        let (sites, occupied) = match &part {
+            Some(part) => part.armed(planned.sites),
+            None => Default::default(),
         };
-        let (pid, manifest) = (plan.process.pid, prepared.verified.manifest);
-        let times_calls = prepared.planned.sites.iter().any(|s| s.span == Span::Entry);
-        let functions = prepared.planned.functions;
-        let price = |span: Span| match span {
-            Span::None => (HIT_FUEL, true),
-            Span::Entry => (HIT_FUEL + SPAN_FUEL, false),
-            Span::Exit => (HIT_FUEL + SPAN_FUEL, true),
-        };
-        let prices = prepared.planned.sites.iter().map(|s| price(s.span)).collect();
-        let planned: Vec<Site> = prepared.planned.sites.into_iter().map(|s| s.site).collect();
-        let reported = (Instant::now(), vec![0; planned.len()]);
-        let left_out = attachment.left_out();
-        let (left, sites): (Vec<Site>, Vec<Site>) =
-            planned.into_iter().partition(|s| left_out.contains(&s.site));
-        let mut refusals = prepared.planned.refusals;
-        refusals.extend(left.iter().map(occupied));
-        if let Some(refused) = left.first().map(occupied).filter(|_| prepared.strict) {
-            attachment.detach()?;
+        if let (true, Some(refused), Some(part)) = (strict, occupied.first(), &mut part) {
+            part.attachment.detach()?;
             let what =
                 format!("a site is refused: {} at {}: {}", refused.point, refused.address, refused.detail);
             return Err(
                 Failure::new(FailureKind::NothingPatched, what).hint("try again, or without --strict")
             );
         }
+        let attachment = part.as_ref().map(|p| &p.attachment);
         let attached = Attached {
             v: 1,
             pid,
             session: session_name(pid),
             probe: manifest.name.clone(),
-            limits: prepared.limits,
-            refusals,
-            attach_ns: attachment.attach_ns(),
-            pause_ns: attachment.stops().longest(),
-            threads: attachment.threads(),
-            tier: if attachment.has_stub() { 2 } else { 1 },
+            limits: probe.limits,
+            refusals: planned.refusals.into_iter().chain(occupied).collect(),
+            pending: planned.pending,
+            attach_ns: attachment.map_or(0, Attachment::attach_ns),
+            pause_ns: attachment.map_or(0, |a| a.stops().longest()),
+            threads: attachment.map_or(0, Attachment::threads),
+            tier: if native { 2 } else { 1 },
             sites,
         };
-        let stub_fuel = plan.probe.stub.filter(|_| attachment.has_stub()).map(|s| s.fuel);
+        let evidence = Reader {
+            wasm: probe.verified.wasm.clone(),
+            code: probe.code.clone(),
+            handlers: probe.verified.handlers.iter().map(|h| h.name.clone()).collect(),
+            go: around.go,
+        };
         let now = Instant::now();
-        let share = prepared.limits.max_core_percent.map(|percent| percent / 100.0);
+        let share = probe.limits.max_core_percent.map(|percent| percent / 100.0);
         Ok(Self {
             began: now,
             granted: now,
             budget: share.map(|share| CoreBudget::new(share, Duration::ZERO)),
-            retired: vec![false; attached.sites.len()],
-            prices,
-            stub_fuel,
             pid,
             id: attached.session.clone(),
-            probe: manifest.name.clone(),
-            reported,
-            expires: now + Duration::from_nanos(prepared.limits.ttl_ns),
-            manifest,
-            attachment,
-            collector,
+            arrivals: Arrivals::after(pid, &loaded.found),
+            providers: providers(&loaded, &probe.points),
+            around,
+            kept: Kept::default(),
+            retired: vec![false; numbers],
+            reported: (now, vec![0; numbers]),
+            expires: now + Duration::from_nanos(probe.limits.ttl_ns),
+            native,
+            ticks_per_ns: probe.ticks.per_nanosecond(),
+            probe,
+            parts: part.into_iter().collect(),
             attached,
             state: "armed",
             why: String::new(),
@@ -160,10 +152,17 @@ impl Session {
             tended: now,
             corrupt: Vec::new(),
             evidence,
-            functions,
-            times_calls,
-            untold_reads,
+            functions: planned.functions,
+            memory: RemoteMemory::open(pid).ok(),
+            look: None,
+            told_reads: false,
         })
+    }
+
+    /// Whether the target still is the program that the probe was put into.
+    fn is_there(&self) -> bool {
+        let alive = || self.memory.as_ref().is_some_and(RemoteMemory::is_alive);
+        self.parts.first().map_or_else(alive, |part| part.attachment.is_there())
     }
 
     /// What was attached.
@@ -180,8 +179,8 @@ impl Session {
 
     /// The stops of the whole target so far, in nanoseconds.
     #[must_use]
-    pub fn stops(&self) -> &[u64] {
-        &self.attachment.stops().nanoseconds
+    pub fn stops(&self) -> Vec<u64> {
+        self.parts.iter().flat_map(|p| &p.attachment.stops().nanoseconds).copied().collect()
     }
 
     /// Why the session is over, for people.
@@ -199,9 +198,7 @@ impl Session {
     /// Hits that were executed so far, over all sites; where calls are timed, at their exits.
     #[must_use]
     pub fn executed(&self) -> u64 {
-        let totals = self.collector.totals();
-        let counted = totals.iter().zip(&self.prices).filter(|(_, (_, counts))| *counts);
-        counted.fold(0, |n, (t, _)| n.saturating_add(t.executed))
+        self.parts.iter().fold(self.kept.executed, |n, part| n.saturating_add(part.executed()))
     }
 
     /// Reads what the probe wrote, and keeps house. To be called some tens of times a second.
@@ -211,22 +208,19 @@ impl Session {
     pub fn poll(&mut self, say: &mut dyn FnMut(Reply)) -> Result<Turn, Failure> {
         self.drain(say);
         self.grant();
-        if !self.attachment.is_there() {
+        if !self.is_there() {
             say(Reply::Exited(Exited { pid: self.pid, session: self.id.clone(), how: self.how_it_ended() }));
             return Ok(Turn::Ended);
         }
         if self.tended.elapsed() >= TEND_EVERY {
             self.tended = Instant::now();
-            match self.attachment.tend() {
+            match self.tend() {
                 // Ended between the look above and now: the next turn says so.
                 Err(failure) if failure.kind == FailureKind::NoProcess => {}
-                // A stop that took too long is tried again; the pool is only low, not empty.
-                Err(failure) if failure.kind == FailureKind::NothingPatched => {}
                 other => other?,
             }
             self.bill(say);
-            let gone = self.attachment.retire();
-            self.retire(gone, say);
+            self.follow_modules(say)?;
         }
         self.tell_reads(say);
         if self.over {
@@ -236,21 +230,21 @@ impl Session {
         Ok(if self.over { Turn::Over } else { Turn::Live })
     }
 
-    /// Notes and says that sites are retired.
-    fn retire(&mut self, gone: Vec<usize>, say: &mut dyn FnMut(Reply)) {
-        for &site in &gone {
-            self.retired.get_mut(site).into_iter().for_each(|retired| *retired = true);
+    /// The housekeeping of all parts, by one look at the process.
+    fn tend(&mut self) -> Result<(), Failure> {
+        match &mut self.look {
+            Some(look) => look.again()?,
+            None => self.look = Some(Look::at(self.pid)?),
         }
-        let module = |site: &usize| self.attached.sites.get(*site).map_or("", |s| s.module.as_str());
-        for sites in gone.chunk_by(|a, b| module(a) == module(b)) {
-            say(Reply::Retired(Retired {
-                pid: self.pid,
-                session: self.id.clone(),
-                probe: self.probe.clone(),
-                module: sites.first().map(module).unwrap_or_default().to_owned(),
-                sites: sites.iter().filter_map(|site| u32::try_from(*site).ok()).collect(),
-            }));
+        let Some(look) = &self.look else { return Ok(()) };
+        for part in &mut self.parts {
+            match part.attachment.tend(look) {
+                // A stop that took too long is tried again; the pool is only low, not empty.
+                Err(failure) if failure.kind == FailureKind::NothingPatched => {}
+                other => other?,
+            }
         }
+        Ok(())
     }
 
     /// Lets the probe write the records that it may write in the time since the last turn.
@@ -261,38 +255,36 @@ impl Session {
         let records = (elapsed / 1000).saturating_mul(rate64) / 1_000_000;
         // The part of a record that is left stays for the next turn.
         self.granted += Duration::from_micros(records.saturating_mul(1_000_000) / rate64.max(1));
-        self.collector.grant_records(u32::try_from(records).unwrap_or(u32::MAX), rate);
+        let parts = u32::try_from(self.parts.len()).unwrap_or(u32::MAX).max(1);
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        for (part, n) in self.parts.iter().zip(0u32..) {
+            let more = records / parts + u32::from(n < records % parts);
+            part.collector.grant_records(more, rate.div_ceil(parts));
+        }
     }
 
     /// Bills the probe for its share of a core; suspends it, or lets it go on.
     fn bill(&mut self, say: &mut dyn FnMut(Reply)) {
         let Some(budget) = &mut self.budget else { return };
-        // Read before the hits, so that they are not more.
-        let stub_hits = self.collector.stub_hits();
-        let totals = self.collector.totals();
-        let ways = totals.iter().zip(&self.prices);
-        let fuel = ways.fold(self.collector.fuel(), |sum, (site, (price, _))| {
-            sum.saturating_add(site.hits.saturating_mul(*price))
-        });
-        // Hits of native code cost less, and none of them is timed: what the few others took says nothing of them.
-        let (fuel, unit) = match self.stub_fuel {
-            Some(price) => {
-                let others = fuel.saturating_sub(stub_hits.saturating_mul(HIT_FUEL));
-                (others.saturating_add(stub_hits.saturating_mul(price)), None)
-            }
-            None => (fuel, self.collector.unit_ns()),
-        };
+        let fuel = self.parts.iter().fold(self.kept.fuel, |sum, part| sum.saturating_add(part.fuel()));
+        // None of the hits of native code is timed: what the few others took says nothing of them.
+        let units = self.parts.iter().filter_map(|part| part.collector.unit_ns());
+        let unit = units.reduce(f64::min).filter(|_| !self.native);
         let verdict = budget.bill(fuel, unit, self.began.elapsed());
         let limit = budget.limit() * 100.0;
+        // All of them, whichever were armed.
+        let all = |change: fn(&Collector) -> bool| {
+            self.parts.iter().filter(|part| change(&part.collector)).count() > 0
+        };
         match verdict {
-            Verdict::Suspend { share, during } if self.collector.suspend() => {
+            Verdict::Suspend { share, during } if all(Collector::suspend) => {
                 let (share, ms) = (share * 100.0, during.as_millis());
                 let why = format!(
                     "used {share:.1} % of a core for {ms} ms, limit {limit} % of a second; goes on in the next one"
                 );
                 self.change("suspended", why, say);
             }
-            Verdict::Resume if self.collector.resume() => {
+            Verdict::Resume if all(Collector::resume) => {
                 self.change("armed", format!("has {limit} % of a core for another second"), say);
             }
             Verdict::Suspend { .. } | Verdict::Resume | Verdict::Go => {}
@@ -312,34 +304,51 @@ impl Session {
             let why = format!("{fault}; something in the process writes into our memory");
             return self.end("quarantined", why, say);
         }
-        let status = self.collector.status();
-        let (state, why) = match status.state {
-            ProbeState::Armed | ProbeState::Suspended if Instant::now() >= self.expires => {
-                ("expired", "its time to live is over".to_owned())
-            }
-            ProbeState::Armed | ProbeState::Suspended => return Ok(()),
-            ProbeState::Off => ("suspended", "switched off, with all others: trocar off".to_owned()),
-            ProbeState::Quarantined => {
-                let site = site(&self.attached.sites, status.trap_site);
-                let place = site.map_or_else(String::new, |s| format!(" at {}", s.point));
-                let what = status.trap_code.text();
-                let thread = status.trap_tid;
-                ("quarantined", format!("{what}{place} in thread {thread}; {} bad hits in all", status.traps))
-            }
-            ProbeState::Disarmed => {
-                ("quarantined", "the agent disarmed itself: a bug of ours, please report it".to_owned())
-            }
-        };
-        self.end(state, why, say)
+        for part in &self.parts {
+            let status = part.collector.status();
+            let (state, why) = match status.state {
+                ProbeState::Armed | ProbeState::Suspended => continue,
+                ProbeState::Off => ("suspended", "switched off, with all others: trocar off".to_owned()),
+                ProbeState::Quarantined => {
+                    let site = site(&self.attached.sites, part.site(status.trap_site));
+                    let place = site.map_or_else(String::new, |s| format!(" at {}", s.point));
+                    let what = status.trap_code.text();
+                    let thread = status.trap_tid;
+                    let bad = format!("{} bad hits in all", self.traps());
+                    ("quarantined", format!("{what}{place} in thread {thread}; {bad}"))
+                }
+                ProbeState::Disarmed => {
+                    ("quarantined", "the agent disarmed itself: a bug of ours, please report it".to_owned())
+                }
+            };
+            return self.end(state, why, say);
+        }
+        if Instant::now() >= self.expires {
+            return self.end("expired", "its time to live is over".to_owned(), say);
+        }
+        // No part has had so many, but all have together.
+        let (traps, limit) = (self.traps(), self.attached.limits.traps);
+        if traps >= limit && self.parts.iter().all(|part| part.collector.status().traps < limit) {
+            return self.end("quarantined", format!("{traps} bad hits in all"), say);
+        }
+        Ok(())
+    }
+
+    /// Traps and out-of-fuel hits so far.
+    fn traps(&self) -> u32 {
+        let parts = self.parts.iter().map(|part| part.collector.status().traps);
+        parts.fold(self.kept.traps, u32::saturating_add)
     }
 
     /// Ends what the probe does, whatever the reason.
     fn end(&mut self, state: &'static str, why: String, say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
         self.over = true;
         // The agent closes the gates itself when it quarantines; this also covers the other states.
-        match self.attachment.close_gates() {
-            Err(failure) if failure.kind != FailureKind::NoProcess => return Err(failure),
-            _ => {}
+        for part in &self.parts {
+            match part.attachment.close_gates() {
+                Err(failure) if failure.kind != FailureKind::NoProcess => return Err(failure),
+                _ => {}
+            }
         }
         self.change(state, why, say);
         Ok(())
@@ -347,11 +356,12 @@ impl Session {
 
     /// What is to be said of the state, with the evidence of a hit.
     fn state_change(&self, why: String, which: Option<Which>) -> StateChange {
-        let evidence = which.and_then(|w| self.evidence.of(w, &self.collector, &self.attached.sites));
+        let of = |w| self.parts.iter().find_map(|part| self.evidence.of(w, part, &self.attached.sites));
+        let evidence = which.and_then(of);
         StateChange {
             pid: self.pid,
             session: self.id.clone(),
-            probe: self.probe.clone(),
+            probe: self.attached.probe.clone(),
             state: self.state.into(),
             why,
             evidence: evidence.map(Box::new),
@@ -360,8 +370,8 @@ impl Session {
 
     /// That the probe finds no memory readable is said once, when it begins.
     fn tell_reads(&mut self, say: &mut dyn FnMut(Reply)) {
-        if self.untold_reads && self.attachment.forbids_reading() {
-            self.untold_reads = false;
+        if !self.told_reads && self.parts.iter().any(Part::is_kept_from_reading) {
+            self.told_reads = true;
             let why = "a seccomp filter of the process forbids process_vm_readv: read and read_str answer EPERM, and a marker's arguments that lie in memory are zero";
             self.change(self.state, why.to_owned(), say);
         }
@@ -369,7 +379,7 @@ impl Session {
 
     /// Hits that trapped and were too few for a quarantine are told at the end, with the first of them.
     fn tell_traps(&self, say: &mut dyn FnMut(Reply)) {
-        let traps = self.collector.status().traps;
+        let traps = self.traps();
         if traps > 0 && self.state != "quarantined" {
             let limit = self.attached.limits.traps;
             let why = format!("bad hits: {traps}, of the {limit} that bring a quarantine; this is the first");
@@ -386,11 +396,20 @@ impl Session {
 
     /// Hands out the records that have come.
     fn drain(&mut self, say: &mut dyn FnMut(Reply)) {
-        let (pid, manifest) = (self.pid, &self.manifest);
-        let (session, probe) = (&self.id, &self.probe);
-        let drained = self.collector.records(|record| {
-            let (site, tid) = (record.head.site, record.head.tid);
-            let (session, probe) = (session.clone(), probe.clone());
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.iter_mut().for_each(|part| self.drain_part(part, say));
+        self.parts = parts;
+    }
+
+    /// The same for one part.
+    pub(crate) fn drain_part(&mut self, part: &mut Part, say: &mut dyn FnMut(Reply)) {
+        let (pid, manifest) = (self.pid, &self.probe.verified.manifest);
+        let Part { collector, sites, .. } = part;
+        let drained = collector.records(|record| {
+            let tid = record.head.tid;
+            let site = usize::try_from(record.head.site).ok().and_then(|i| sites.get(i).copied());
+            let site = site.unwrap_or(u32::MAX);
+            let (session, probe) = (self.id.clone(), manifest.name.clone());
             say(match decode(manifest, &record.head, record.payload) {
                 Decoded::Event { name, fields } => {
                     let fields = fields.into_iter().map(|(n, v)| (n, value(v))).collect();
@@ -406,15 +425,8 @@ impl Session {
 
     /// Reports counters and maps as they are now.
     pub fn report(&mut self, is_final: bool, say: &mut dyn FnMut(Reply)) {
-        let mut totals = self.collector.totals();
-        let no_room = Loss::NoStackRoom as usize;
-        for (site, turned_away) in totals.iter_mut().zip(self.attachment.turned_away()) {
-            // Counted by the trampoline, before the agent could count the hit.
-            site.hits = site.hits.saturating_add(*turned_away);
-            if let Some(loss) = site.losses.get_mut(no_room) {
-                *loss = loss.saturating_add(*turned_away);
-            }
-        }
+        let mut totals = self.kept.totals(self.retired.len());
+        self.parts.iter_mut().for_each(|part| part.add_totals(&mut totals));
         let elapsed = self.reported.0.elapsed().as_nanos().max(1);
         let before = std::mem::take(&mut self.reported.1);
         for (index, total) in totals.iter().enumerate() {
@@ -422,7 +434,8 @@ impl Session {
                 continue;
             }
             let total = if is_final { *total } else { total.settled() };
-            let ns_per_hit = self.collector.ns_per_hit(&total).filter(|_| self.stub_fuel.is_none());
+            let ns_per_hit = total.mean_ticks().map(|ticks| ticks / self.ticks_per_ns);
+            let ns_per_hit = ns_per_hit.filter(|ns| ns.is_finite() && !self.native);
             #[expect(clippy::cast_precision_loss, reason = "a share for people, from counts far below 2^52")]
             let share = ns_per_hit.map(|ns| {
                 let new = ran(&total).saturating_sub(before.get(index).copied().unwrap_or(0));
@@ -431,33 +444,39 @@ impl Session {
             say(Reply::Stats(self.stats(index, &total, ns_per_hit, share, is_final)));
         }
         self.reported = (Instant::now(), totals.iter().map(ran).collect());
-        for (index, map) in self.manifest.maps.iter().enumerate() {
-            let Some(merged) = self.collector.map(index) else { continue };
+        for (index, map) in self.probe.verified.manifest.maps.iter().enumerate() {
+            let Some(merged) = self.kept.map(index, &self.parts) else { continue };
             let dropped =
                 if let trocar_collect::MergedMap::Hash { dropped, .. } = &merged { *dropped } else { 0 };
             say(Reply::Map(MapRows {
                 pid: self.pid,
                 session: self.id.clone(),
-                probe: self.probe.clone(),
+                probe: self.attached.probe.clone(),
                 name: map.name.clone(),
                 map_type: map.kind.kind().name().into(),
                 rows: named_rows(map, &merged).into_iter().map(|r| self.row(r)).collect(),
                 dropped,
             }));
         }
-        if self.times_calls {
-            let abandoned = self.collector.status().abandoned.cast_signed();
+        if self.times_calls() {
+            let parts = self.parts.iter().map(|part| part.collector.status().abandoned);
+            let abandoned = parts.fold(self.kept.abandoned, u64::saturating_add).cast_signed();
             let key = vec![("name".to_owned(), Value::Text("calls whose end was not seen".into()))];
             say(Reply::Map(MapRows {
                 pid: self.pid,
                 session: self.id.clone(),
-                probe: self.probe.clone(),
+                probe: self.attached.probe.clone(),
                 name: "abandoned".into(),
                 map_type: "counter".into(),
                 rows: if abandoned == 0 { Vec::new() } else { vec![Row::Keyed { key, value: abandoned }] },
                 dropped: 0,
             }));
         }
+    }
+
+    /// Entries of functions are sites, to time their calls.
+    fn times_calls(&self) -> bool {
+        self.probe.spans && !self.functions.is_empty()
     }
 
     fn row(&self, row: NamedRow) -> Row {
@@ -467,7 +486,7 @@ impl Session {
             }
             NamedRow::Bucket { entry, lo, hi, count } => {
                 // Where calls are timed, the entries of a histogram are the functions.
-                let function = entry.filter(|_| self.times_calls).and_then(|e| usize::try_from(e).ok());
+                let function = entry.filter(|_| self.times_calls()).and_then(|e| usize::try_from(e).ok());
                 let name = function.and_then(|e| self.functions.get(e)).cloned();
                 Row::Bucket { entry, name, lo, hi, count }
             }
@@ -485,7 +504,7 @@ impl Session {
         Stats {
             pid: self.pid,
             session: self.id.clone(),
-            probe: self.probe.clone(),
+            probe: self.attached.probe.clone(),
             site: u32::try_from(index).unwrap_or(u32::MAX),
             hits: t.hits,
             executed: t.executed,
@@ -503,33 +522,47 @@ impl Session {
     /// # Errors
     /// The target would not be stopped: what is left is in the message. That it ended is no failure.
     pub fn detach(mut self, say: &mut dyn FnMut(Reply)) -> Result<Receipt, Failure> {
-        let result = self.attachment.detach();
-        for site in result.iter().flat_map(|done| &done.retired) {
-            self.retired.get_mut(*site).into_iter().for_each(|retired| *retired = true);
+        let began = Instant::now();
+        let mut done = std::mem::take(&mut self.kept.detached);
+        done.restored_ns = 0;
+        let mut failed = None;
+        let mut retired = Vec::new();
+        // None counts longer than another.
+        self.parts.iter().for_each(|part| drop(part.attachment.close_gates()));
+        let now = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        for part in &mut self.parts {
+            let start = now();
+            match part.attachment.detach() {
+                Ok(mut one) => {
+                    one.restored_ns = one.restored_ns.saturating_add(start);
+                    retired.extend(part.numbers(&one.retired));
+                    done.add(one);
+                }
+                Err(failure) => drop(failed.get_or_insert(failure)),
+            }
         }
+        self.set_retired(&retired, true);
         // Every hit is over now: these are the exact numbers. To find out where a trap was may take its time.
         self.drain(say);
         self.tell_traps(say);
         self.report(true, say);
-        let receipt = match result {
-            Ok(done) => {
-                let (before, after) = done.sha256();
-                Receipt {
-                    pid: self.pid,
-                    session: self.id.clone(),
-                    sites: self.attached.sites.len(),
-                    retired: done.retired.len(),
-                    restored: done.restored,
-                    text_sha256_before: before,
-                    text_sha256_after: after,
-                    mappings_left: done.mappings_left,
-                    residue: done.residue.into_iter().chain(self.corrupt).collect(),
-                    restored_ns: done.restored_ns,
-                    detach_ns: done.detach_ns,
-                    pause_ns: done.pause_ns,
-                }
-            }
-            Err(failure) => return Err(unless_it_ended(self.pid, failure)),
+        if let Some(failure) = failed {
+            return Err(unless_it_ended(self.pid, failure));
+        }
+        let (before, after) = done.sha256();
+        let receipt = Receipt {
+            pid: self.pid,
+            session: self.id.clone(),
+            sites: self.attached.sites.len(),
+            retired: self.attached.sites.iter().filter(|site| self.is_retired(site.site)).count(),
+            restored: done.restored,
+            text_sha256_before: before,
+            text_sha256_after: after,
+            mappings_left: done.mappings_left,
+            residue: done.residue.into_iter().chain(self.corrupt).collect(),
+            restored_ns: done.restored_ns,
+            detach_ns: now(),
+            pause_ns: done.pause_ns,
         };
         say(Reply::Receipt(receipt.clone()));
         Ok(receipt)

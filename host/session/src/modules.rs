@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use trocar_abi::operand::Operand;
 use trocar_inject::{GoProgram, Goroutines, Head, RemoteAddress, RemoteMemory};
 use trocar_patch::{Analysis, FunctionRange, Image, Segment, data_named};
-use trocar_symbols::{Elf, LoadedModule, MappedRange, Origin, Resolved, Resolver};
+use trocar_symbols::{Elf, LoadedModule, MappedRange, Origin, Point, ResolveError, Resolved, Resolver};
 use trocar_target::{Failure, Mapping, Module, Process, aliases, maps, modules};
 
 /// A process and its modules.
@@ -20,11 +20,17 @@ pub struct Loaded {
     pub resolver: Resolver,
     /// Modules that could not be read, and why: their names cannot be found.
     pub unread: Vec<(String, Failure)>,
+    /// Other modules, which `import:` points may name as those that provide a function.
+    pub(crate) providers: Vec<LoadedModule>,
+    /// As they are mapped, also those that are not in the resolver.
+    pub(crate) found: Vec<Module>,
     ranges: Vec<std::ops::Range<u64>>,
     heads: Vec<Option<Head>>,
     /// What is never to be patched because of how it is mapped, for each module, at the addresses of its file.
     never: Vec<Vec<Never>>,
     analyses: HashMap<usize, Analysis>,
+    /// These are all modules: the first one is the program itself.
+    whole: bool,
     goroutines: OnceLock<Result<Goroutines, &'static str>>,
 }
 
@@ -37,34 +43,65 @@ impl Loaded {
         let process = Process::open(pid)?;
         let map_list = maps(pid)?;
         let found = modules(&map_list);
-        let names = aliases(&process, &found);
+        Ok(Self { whole: true, ..Self::of(process, &map_list, &found) })
+    }
+
+    /// Reads some modules of a process.
+    #[must_use]
+    pub(crate) fn of(process: Process, map_list: &[Mapping], found: &[Module]) -> Self {
+        let names = aliases(&process, found);
         let (mut loaded, mut ranges, mut never, mut unread) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut heads = Vec::new();
-        let memory = RemoteMemory::open(pid).ok();
-        for ((module, aliases), file) in found.iter().zip(names).zip(read_all(&process, &found)) {
+        let memory = RemoteMemory::open(process.pid).ok();
+        for ((module, aliases), file) in found.iter().zip(names).zip(read_all(&process, found)) {
             match file {
                 Ok(Some((elf, bias))) => {
                     let path = module.path.display().to_string();
                     heads.push(memory.as_ref().and_then(|memory| head(memory, module, &elf)));
                     loaded.push(LoadedModule { name: module.name.clone(), path, aliases, elf, bias });
                     ranges.push(module.range());
-                    never.push(by_mapping(module, &map_list, bias));
+                    never.push(by_mapping(module, map_list, bias));
                 }
                 // A file that is mapped executable but is no ELF module (a JIT's cache) has no names to find.
                 Ok(None) => {}
                 Err(failure) => unread.push((module.name.clone(), failure)),
             }
         }
-        let resolver = Resolver::new(loaded);
-        let (analyses, goroutines) = Default::default();
-        Ok(Self { process, resolver, unread, ranges, heads, never, analyses, goroutines })
+        Self {
+            process,
+            resolver: Resolver::new(loaded),
+            unread,
+            providers: Vec::new(),
+            found: found.to_vec(),
+            ranges,
+            heads,
+            never,
+            analyses: HashMap::new(),
+            whole: false,
+            goroutines: OnceLock::new(),
+        }
     }
 
     /// A module by its index in the resolver.
     #[must_use]
     pub fn module(&self, index: usize) -> Option<&LoadedModule> {
         self.resolver.modules().get(index)
+    }
+
+    /// All places of a point in these modules.
+    ///
+    /// # Errors
+    /// As [`Resolver::resolve`].
+    pub(crate) fn resolve(&self, point: &Point) -> Result<Vec<Resolved>, ResolveError> {
+        if self.providers.is_empty() || !matches!(point, Point::Import { .. }) {
+            return self.resolver.resolve(point);
+        }
+        let own = self.resolver.modules();
+        let all = own.iter().chain(&self.providers).cloned().collect();
+        let mut places = Resolver::new(all).resolve(point)?;
+        places.retain(|place| place.module < own.len());
+        Ok(places)
     }
 
     /// Addresses that the module occupies in the process.
@@ -85,7 +122,7 @@ impl Loaded {
         if !self.analyses.contains_key(&index) {
             let elf = Arc::clone(&self.module(index)?.elf);
             let mut image = planner_image(&elf);
-            if index == 0 && image.go {
+            if self.whole && index == 0 && image.go {
                 let goroutines = self.goroutines();
                 image.goroutines_searched = goroutines.is_ok();
                 image.unsearched = goroutines.err().unwrap_or_default();
@@ -112,7 +149,7 @@ impl Loaded {
     /// The program is made by the Go toolchain.
     #[must_use]
     pub fn is_go(&self) -> bool {
-        self.resolver.modules().first().is_some_and(|m| m.elf.is_go())
+        self.whole && self.resolver.modules().first().is_some_and(|m| m.elf.is_go())
     }
 
     /// Where the goroutines of a Go program are, for as long as it runs.

@@ -1,35 +1,24 @@
 //! A request, verified, compiled, resolved and planned. Nothing in the target has been touched yet: this is what
 //! `--dry-run` shows.
 
-use trocar_abi::import::SYSTEM_CALL;
-use trocar_abi::map::MapSpec;
-use trocar_abi::operand::{Operand, form};
-use trocar_compile::{CompileError, Facts, Verified, VerifyOptions, lower, precompile, verify_with};
-use trocar_inject::{AttachPlan, ModulePlan, PlannedSite, ProbePlan, Span, StubPlan, Ticks};
-use trocar_package::ParamValue;
+use trocar_compile::{CompileError, Verified, VerifyOptions, precompile, verify_with};
+use trocar_inject::Ticks;
 use trocar_target::{Failure, FailureKind, Process, maps};
 
 use crate::live::Session;
 use crate::modules::Loaded;
-use crate::reply::{Limits, Refused, Site};
+use crate::probe::{Probe, marker_fuel};
+use crate::reply::{Limits, Pending, Refused, Site};
 use crate::request::{Request, RequestedPoint};
-use crate::sites::{Handler, PlannedSites, plan_points};
-
-/// Bytes of each thread's ring.
-const RING_BYTES: u64 = 256 << 10;
+use crate::sites::{Missing, PlannedSites, plan_points};
 
 /// A request that can be carried out.
 #[derive(Debug)]
 pub struct Prepared {
-    pub(crate) verified: Verified,
-    pub(crate) limits: Limits,
+    pub(crate) probe: Probe,
     pub(crate) planned: PlannedSites,
-    pub(crate) params: Vec<ParamValue>,
-    pub(crate) code: Vec<u8>,
     pub(crate) loaded: Loaded,
-    pub(crate) ticks: Ticks,
     pub(crate) strict: bool,
-    native: bool,
 }
 
 impl Prepared {
@@ -54,22 +43,31 @@ impl Prepared {
         let points = points(request, &verified)?;
         let mut loaded = Loaded::open(request.pid)?;
         let spans = verified.imports.iter().any(|i| i.name == "span_ns");
-        let planned = plan_points(&mut loaded, &points, spans)?;
+        let missing = if request.pending { Missing::Waits } else { Missing::Fails };
+        let planned = plan_points(&mut loaded, &points, spans, missing)?;
         check_refusals(request, &planned)?;
         let compiled = precompile(&request.wasm).map_err(|e| not_compiled(&e))?;
         let mut limits = limits(request, &verified);
-        arguments_in_memory(request, &planned, &mut verified, &mut limits);
-        Ok(Self {
+        let own_fuel = request.fuel.map_or(Some(limits.fuel), |_| None);
+        let marker_fuel = marker_fuel(&verified, &planned);
+        if marker_fuel > 0 {
+            // What a hit costs is not what the module alone says.
+            (verified.worst_fuel, verified.system_calls_per_hit) = (None, None);
+            limits.fuel = own_fuel.map_or(limits.fuel, |own| own.saturating_add(marker_fuel));
+        }
+        let probe = Probe {
             verified,
             limits,
-            planned,
+            own_fuel,
             params,
             code: compiled.into_code(),
-            loaded,
             ticks,
-            strict: request.strict,
             native: request.native,
-        })
+            points,
+            spans,
+            functions_max: request.functions_max,
+        };
+        Ok(Self { probe, planned, loaded, strict: request.strict })
     }
 
     /// The sites that will be patched.
@@ -89,16 +87,22 @@ impl Prepared {
         &self.planned.refusals
     }
 
+    /// Points that name nothing yet.
+    #[must_use]
+    pub fn pending(&self) -> &[Pending] {
+        &self.planned.pending
+    }
+
     /// What is known of the probe.
     #[must_use]
     pub fn verified(&self) -> &Verified {
-        &self.verified
+        &self.probe.verified
     }
 
     /// The limits that will be in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.probe.limits
     }
 
     /// Puts the probe into the target.
@@ -108,107 +112,6 @@ impl Prepared {
     pub fn attach(self) -> Result<Session, Failure> {
         let pid = self.loaded.process.pid;
         Session::attach(self).map_err(|failure| unless_it_ended(pid, failure))
-    }
-
-    /// The engine's part of the plan.
-    pub(crate) fn attach_plan(&self) -> Result<AttachPlan, Failure> {
-        let mut modules: Vec<ModulePlan> = Vec::new();
-        let mut current = usize::MAX;
-        for place in &self.planned.sites {
-            let index = place.module;
-            if index != current {
-                current = index;
-                let module = self.loaded.module(index);
-                let (name, bias) = module.map_or_else(Default::default, |m| (m.name.clone(), m.bias));
-                let (range, head) = (self.loaded.range(index), self.loaded.head(index));
-                modules.push(ModulePlan { name, range, bias, head, sites: Vec::new() });
-            }
-            let handler = match &place.handler {
-                Handler::First => Some(self.handler_index(None)?),
-                Handler::Named(name) => Some(self.handler_index(Some(name))?),
-                Handler::Nothing => None,
-            };
-            if let Some(module) = modules.last_mut() {
-                module.sites.push(PlannedSite {
-                    plan: place.plan.clone(),
-                    handler,
-                    function: place.site.function.unwrap_or(0),
-                    span: place.span,
-                    semaphore: place.semaphore,
-                    operands: place.operands.clone(),
-                });
-            }
-        }
-        let (maps, maps_bytes) = self.verified.manifest.map_specs();
-        let stub = self.stub(&modules, &maps);
-        let (params, strings) = pack_params(&self.params);
-        let page = 64 << 10;
-        let memory_max = self.verified.memory.max.map_or(self.limits.memory_bytes, |pages| {
-            pages.saturating_mul(page).min(self.limits.memory_bytes)
-        });
-        Ok(AttachPlan {
-            process: self.loaded.process.clone(),
-            modules,
-            probe: ProbePlan {
-                code: self.code.clone(),
-                handlers: self.verified.handlers.iter().map(|h| h.name.clone()).collect(),
-                maps,
-                maps_bytes,
-                params,
-                strings,
-                fuel: self.limits.fuel,
-                memory_max,
-                functions: self.verified.functions,
-                trap_limit: self.limits.traps,
-                record_batch: self.limits.records_per_second.map_or(0, record_batch),
-                first_records: self.limits.records_per_second.unwrap_or(0),
-                sample: self.limits.sample,
-                floats: self.verified.uses_floats,
-                stub,
-            },
-            go: self.loaded.is_go(),
-            goroutines: self.loaded.is_go().then(|| self.loaded.goroutines().ok().cloned()).flatten(),
-            collector: self.loaded.has_scanning_collector(),
-            ring_bytes: RING_BYTES,
-            ticks_per_nanosecond: self.ticks.per_nanosecond(),
-        })
-    }
-
-    /// The handler as native code, where all sites have the same one, it is simple, and each hit is to run it.
-    fn stub(&self, modules: &[ModulePlan], maps: &[MapSpec]) -> Option<StubPlan> {
-        let sites = || modules.iter().flat_map(|m| &m.sites);
-        let handler = sites().next()?.handler?;
-        // A marker's arguments are not where a call's are.
-        let asks = self.verified.imports.iter().any(|i| i.name == "arg");
-        let plain = |s: &PlannedSite| {
-            s.handler == Some(handler) && s.span == Span::None && !(asks && s.operands.is_some())
-        };
-        if !self.native || self.limits.sample > 1 || !sites().all(plain) {
-            return None;
-        }
-        let handler = self.verified.handlers.get(usize::try_from(handler).ok()?)?;
-        // Less fuel than it may need: some hits must run out of it.
-        if handler.worst_fuel.as_ref().is_ok_and(|worst| *worst > self.limits.fuel) {
-            return None;
-        }
-        let params: Vec<Option<u64>> = self.params.iter().map(integer).collect();
-        let sites = u32::try_from(sites().count()).ok()?;
-        let facts = Facts { maps, params: &params, sites, go: self.loaded.is_go() };
-        let lowered = lower(&self.verified.wasm, &self.verified, &handler.name, &facts).ok()?;
-        Some(StubPlan { code: lowered.code, registers: lowered.registers, fuel: lowered.fuel })
-    }
-
-    fn handler_index(&self, name: Option<&str>) -> Result<u32, Failure> {
-        let handlers = &self.verified.handlers;
-        let at = name.map_or(Some(0), |n| handlers.iter().position(|h| h.name == n));
-        at.and_then(|i| u32::try_from(i).ok()).ok_or_else(|| {
-            let names: Vec<&str> = handlers.iter().map(|h| h.name.as_str()).collect();
-            Failure::new(
-                FailureKind::BadProbe,
-                format!("the probe has no handler {:?}", name.unwrap_or_default()),
-            )
-            .hint(format!("it has: {}", names.join(", ")))
-        })
     }
 }
 
@@ -265,18 +168,15 @@ fn points(request: &Request, verified: &Verified) -> Result<Vec<RequestedPoint>,
 
 fn check_refusals(request: &Request, planned: &PlannedSites) -> Result<(), Failure> {
     let Some(first) = planned.refusals.first() else { return Ok(()) };
-    if !planned.sites.is_empty() && !request.strict {
+    let nothing = planned.sites.is_empty() && planned.pending.is_empty();
+    if !nothing && !request.strict {
         return Ok(());
     }
     let more = match planned.refusals.len() {
         1 => String::new(),
         n => format!(", and {} more", n - 1),
     };
-    let what = if request.strict && !planned.sites.is_empty() {
-        "a site is refused"
-    } else {
-        "nothing can be patched"
-    };
+    let what = if nothing { "nothing can be patched" } else { "a site is refused" };
     Err(Failure::new(
         FailureKind::NothingPatched,
         format!("{what}: {} at {}: {}{more}", first.point, first.address, first.detail),
@@ -296,49 +196,4 @@ fn limits(request: &Request, verified: &Verified) -> Limits {
         max_core_percent: request.max_core.map(|share| share * 100.0),
         sample: request.sample.max(1),
     }
-}
-
-/// Where a marker has arguments in memory, `arg` reads it: a hit gets the fuel to read each once, and what it costs is not
-/// what the module alone says.
-fn arguments_in_memory(
-    request: &Request,
-    planned: &PlannedSites,
-    verified: &mut Verified,
-    limits: &mut Limits,
-) {
-    let in_memory = |operands: &Vec<Operand>| operands.iter().filter(|o| o.form == form::MEMORY).count();
-    let most = planned.sites.iter().filter_map(|s| s.operands.as_ref()).map(in_memory).max().unwrap_or(0);
-    if most == 0 || !verified.imports.iter().any(|i| i.name == "arg") {
-        return;
-    }
-    (verified.worst_fuel, verified.system_calls_per_hit) = (None, None);
-    if request.fuel.is_none() {
-        limits.fuel = limits.fuel.saturating_add(most as u64 * SYSTEM_CALL);
-    }
-}
-
-/// Records that a thread takes from the limit at once: few, so that what idle threads keep of them is little beside it.
-fn record_batch(rate: u32) -> u32 {
-    (rate / 1000).clamp(1, 16)
-}
-
-fn integer(value: &ParamValue) -> Option<u64> {
-    match value {
-        ParamValue::Int(n) => Some(n.cast_unsigned()),
-        ParamValue::Str(_) => None,
-    }
-}
-
-/// Parameters as the agent takes them: integers, or offset and length of a string.
-fn pack_params(values: &[ParamValue]) -> (Vec<u64>, Vec<u8>) {
-    let mut strings = Vec::new();
-    let mut pack = |value: &ParamValue| match value {
-        ParamValue::Int(n) => n.cast_unsigned(),
-        ParamValue::Str(text) => {
-            let at = strings.len() as u64;
-            strings.extend_from_slice(text.as_bytes());
-            at << 32 | text.len() as u64
-        }
-    };
-    (values.iter().map(&mut pack).collect(), strings)
 }

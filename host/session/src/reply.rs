@@ -24,6 +24,8 @@ pub enum Reply {
     Stats(Stats),
     /// The probe changed its state.
     State(StateChange),
+    /// A module with sites was loaded.
+    Armed(Armed),
     /// A module with sites was unloaded.
     Retired(Retired),
     /// The target is as it was before.
@@ -49,6 +51,9 @@ pub struct Attached {
     pub sites: Vec<Site>,
     /// The sites that were not, and why.
     pub refusals: Vec<Refused>,
+    /// Points that name nothing yet: they are armed in a module that has them, when it is loaded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<Pending>,
     /// Time from the start of the work on the target to the last site written.
     pub attach_ns: u64,
     /// Longest single stop of the whole target.
@@ -349,6 +354,36 @@ pub struct StateChange {
     /// What is known of the hit that brought the quarantine, or of the first that trapped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Box<Evidence>>,
+}
+
+/// A point that names nothing yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pending {
+    /// The point as the user wrote it.
+    pub point: String,
+    /// Why it names nothing.
+    pub why: String,
+}
+
+/// The program loaded modules in which points of the session name something: these sites are armed besides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Armed {
+    /// The target.
+    pub pid: i32,
+    /// Session id.
+    pub session: String,
+    /// Name of the probe.
+    pub probe: String,
+    /// The sites that were patched. One that was retired, and is there again, has the index that it had.
+    pub sites: Vec<Site>,
+    /// The sites that were not, and why.
+    pub refusals: Vec<Refused>,
+    /// Time from the start of the work on the target to the last site written.
+    pub attach_ns: u64,
+    /// Longest single stop of the whole target.
+    pub pause_ns: u64,
+    /// Number of threads that were stopped.
+    pub threads: usize,
 }
 
 /// The program unloaded a module: its sites went with it, and what they counted stays.

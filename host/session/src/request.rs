@@ -31,6 +31,10 @@ pub struct Request {
     pub native: bool,
     /// A site that is refused fails the whole request.
     pub strict: bool,
+    /// A point that names nothing is no error: it waits for a module that has it.
+    pub pending: bool,
+    /// Functions that the probe can tell apart, if that matters to it.
+    pub functions_max: Option<u32>,
 }
 
 /// A point, and which handler runs there.

@@ -10,11 +10,11 @@ use trocar_patch::{
     Analysis, Claims, Exit, ExitKind, Overwrite, Reason, SitePlan, foreign_patch, jump_target, reaches_in,
     recognise,
 };
-use trocar_symbols::{Origin, Point, Resolved, Way};
+use trocar_symbols::{Origin, Point, ResolveError, Resolved, Way};
 use trocar_target::{Failure, FailureKind};
 
 use crate::modules::Loaded;
-use crate::reply::{Import, Marker, Refused, Site};
+use crate::reply::{Import, Marker, Pending, Refused, Site};
 use crate::request::RequestedPoint;
 
 /// The sites of a request.
@@ -26,6 +26,19 @@ pub struct PlannedSites {
     pub refusals: Vec<Refused>,
     /// The functions of `return:` points, by their index.
     pub functions: Vec<String>,
+    /// Points that name nothing in these modules, and why.
+    pub pending: Vec<Pending>,
+}
+
+/// What a point that names nothing means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// An error.
+    Fails,
+    /// A module that has it may come.
+    Waits,
+    /// It is none of these modules, which have just come; whatever else is in the way is a refusal.
+    IsElsewhere,
 }
 
 /// A site that will be patched.
@@ -80,11 +93,12 @@ const UNMAPPED: i32 = 5;
 /// entries of the functions of `return:` points are sites too.
 ///
 /// # Errors
-/// A point that is no point, that names nothing, or more than one thing; text that cannot be read.
+/// A point that is no point, that names nothing (see [`Missing`]), or more than one thing; text that cannot be read.
 pub fn plan_points(
     loaded: &mut Loaded,
     points: &[RequestedPoint],
     spans: bool,
+    missing: Missing,
 ) -> Result<PlannedSites, Failure> {
     let pid = loaded.process.pid;
     let memory = RemoteMemory::open(pid).map_err(|error| match error.raw_os_error() {
@@ -101,7 +115,19 @@ pub fn plan_points(
     // Ordered, and one site for each address: two points may name the same.
     let mut wanted: BTreeMap<(usize, u64), Wanted> = BTreeMap::new();
     for point in points {
-        let (parsed, places) = resolve(loaded, &point.text)?;
+        let (parsed, places) = match (resolve(loaded, &point.text), missing) {
+            (Ok(found), _) => found,
+            (Err(Unresolved { failure, nothing: true }), Missing::Waits) => {
+                planned.pending.push(Pending { point: point.text.clone(), why: failure.message });
+                continue;
+            }
+            (Err(Unresolved { nothing: true, .. }), Missing::IsElsewhere) => continue,
+            (Err(Unresolved { failure, .. }), Missing::IsElsewhere) => {
+                planned.refusals.push(refused(&point.text, "", "ambiguous", &failure.message));
+                continue;
+            }
+            (Err(Unresolved { failure, .. }), Missing::Fails | Missing::Waits) => return Err(failure),
+        };
         for place in places {
             let address = format!("{:#x}", place.address);
             if place.indirect {
@@ -311,12 +337,39 @@ fn analysis(loaded: &mut Loaded, module: usize) -> Result<&Analysis, Failure> {
         .ok_or_else(|| Failure::new(FailureKind::Bug, "a point resolved to a module without code"))
 }
 
+/// Why a point has no places.
+struct Unresolved {
+    failure: Failure,
+    /// It names nothing that is there.
+    nothing: bool,
+}
+
+impl From<Failure> for Unresolved {
+    fn from(failure: Failure) -> Self {
+        Self { failure, nothing: false }
+    }
+}
+
+fn names_nothing(error: &ResolveError) -> bool {
+    match error {
+        ResolveError::Unknown { .. }
+        | ResolveError::NoMarker { .. }
+        | ResolveError::NoImport { .. }
+        | ResolveError::NoModule { .. } => true,
+        ResolveError::Ambiguous { .. }
+        | ResolveError::OutsideFunction { .. }
+        | ResolveError::NoCode { .. }
+        | ResolveError::OutsideText { .. }
+        | ResolveError::NotYet { .. } => false,
+    }
+}
+
 /// The point, and the places that it names: for a `return:` point the functions.
-fn resolve(loaded: &Loaded, text: &str) -> Result<(Point, Vec<Resolved>), Failure> {
+fn resolve(loaded: &Loaded, text: &str) -> Result<(Point, Vec<Resolved>), Unresolved> {
     let pid = loaded.process.pid;
     let point = Point::parse(text).map_err(|e| {
-        Failure::new(FailureKind::Usage, format!("{text:?} is not a point: {e}"))
-            .hint(format!("list what there is: trocar points -p {pid} '*NAME*'"))
+        let failure = Failure::new(FailureKind::Usage, format!("{text:?} is not a point: {e}"));
+        failure.hint(format!("list what there is: trocar points -p {pid} '*NAME*'"))
     })?;
     let later = |what: &str| {
         Failure::new(FailureKind::NothingPatched, format!("{what} are not in this version: {text}"))
@@ -327,10 +380,10 @@ fn resolve(loaded: &Loaded, text: &str) -> Result<(Point, Vec<Resolved>), Failur
         other => other.clone(),
     };
     match point {
-        Point::Line { .. } => return Err(later("source lines")),
+        Point::Line { .. } => return Err(later("source lines").into()),
         Point::Place(_) | Point::Return(_) | Point::Usdt { .. } | Point::Import { .. } => {}
     }
-    let places = loaded.resolver.resolve(&function).map_err(|error| {
+    let places = loaded.resolve(&function).map_err(|error| {
         let mut failure = Failure::new(FailureKind::NothingPatched, error.to_string());
         let unread: Vec<&str> = loaded.unread.iter().map(|(name, _)| name.as_str()).collect();
         if !unread.is_empty() {
@@ -340,14 +393,14 @@ fn resolve(loaded: &Loaded, text: &str) -> Result<(Point, Vec<Resolved>), Failur
                 unread.join(", ")
             );
         }
-        failure.hint(
-            error.hint().unwrap_or_else(|| format!("list what there is: trocar points -p {pid} '*NAME*'")),
-        )
+        let hint = error.hint();
+        let hint = hint.unwrap_or_else(|| format!("list what there is: trocar points -p {pid} '*NAME*'"));
+        Unresolved { failure: failure.hint(hint), nothing: names_nothing(&error) }
     })?;
     Ok((point, places))
 }
 
-fn refused(point: &str, address: &str, reason: &str, detail: &str) -> Refused {
+pub(crate) fn refused(point: &str, address: &str, reason: &str, detail: &str) -> Refused {
     Refused { point: point.into(), address: address.into(), reason: reason.into(), detail: detail.into() }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use trocar_session::reply::{
-    Attached, Event, Evidence, Exited, Frame, Limits, LogLine, MapRows, Receipt, Refused, Replay, Reply,
-    Retired, Row, Site, StateChange, Stats, Value,
+    Armed, Attached, Event, Evidence, Exited, Frame, Limits, LogLine, MapRows, Receipt, Refused, Replay,
+    Reply, Retired, Row, Site, StateChange, Stats, Value,
 };
 
 fn s(text: &str) -> String {
@@ -42,6 +42,7 @@ pub(crate) fn attached() -> Attached {
             reason: s("branch_into_window"),
             detail: s("0x55d0c0ffeea0 is the target of a branch"),
         }],
+        pending: Vec::new(),
         attach_ns: 12_345_678,
         pause_ns: 310_000,
         threads: 5,
@@ -175,6 +176,13 @@ pub(crate) fn receipt(restored: bool, residue: &[&str]) -> Reply {
     })
 }
 
+/// A module that was loaded, with one site that is known and one that is refused.
+pub(crate) fn armed() -> Reply {
+    let Attached { pid, session, probe, mut sites, refusals, attach_ns, pause_ns, threads, .. } = attached();
+    sites.remove(0);
+    Reply::Armed(Armed { pid, session, probe, sites, refusals, attach_ns, pause_ns, threads })
+}
+
 /// A module that was unloaded, with its one site.
 pub(crate) fn retired() -> Reply {
     Reply::Retired(Retired {
@@ -201,6 +209,7 @@ pub(crate) fn one_of_each() -> Vec<Reply> {
         map("sizes", "hist", vec![Row::Bucket { entry: None, name: None, lo: 1, hi: 1, count: 2 }], 0),
         stats(0, 10, &[("ring_full", 2)], true),
         quarantined(),
+        armed(),
         retired(),
         receipt(true, &[]),
         exited(),

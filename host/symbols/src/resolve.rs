@@ -151,6 +151,13 @@ impl Resolver {
         }
     }
 
+    /// The modules that a name or pattern means.
+    #[must_use]
+    pub fn named(&self, pattern: &str) -> Vec<LoadedModule> {
+        let named = self.called(pattern).map(|(modules, _)| modules).unwrap_or_default();
+        named.into_iter().filter_map(|at| self.modules.get(at).cloned()).collect()
+    }
+
     /// The modules that a name or pattern means, and whether it may mean several.
     pub(crate) fn called(&self, pattern: &str) -> Result<(Vec<usize>, bool), ResolveError> {
         let glob = Glob::new(pattern);

@@ -96,6 +96,8 @@ impl Probed {
             sample: 1,
             native: probe.is_native(),
             strict,
+            pending: false,
+            functions_max: None,
         };
         let say = |failure: Failure| format!("the probe {}: {failure}", probe.name());
         let began = Instant::now();

@@ -38,6 +38,9 @@ pub(crate) struct Arming {
     /// Fail if any site is refused
     #[arg(long)]
     strict: bool,
+    /// Wait for points that name nothing yet: they are armed in modules that the program loads later
+    #[arg(long)]
+    pending: bool,
     /// End after N hits that were executed (a few more may be counted)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     hits: Option<u64>,
@@ -157,6 +160,8 @@ impl Arming {
             sample: self.sample.unwrap_or(1),
             native: std::env::var_os("TROCAR_TIER").is_none_or(|tier| tier != "1"),
             strict: self.strict,
+            pending: self.pending,
+            functions_max: wanted.functions_max,
         }
     }
 }
@@ -243,6 +248,16 @@ fn show(pid: i32, prepared: &Prepared, out: &mut Out) -> Result<(), Trouble> {
             .with(Tone::Warning, &refused.reason)
             .with(Tone::Plain, &format!(": {}", refused.detail));
         grid.row(vec![cell(&refused.point), cell("-"), cell("-"), cell(&refused.address), why]);
+    }
+    for pending in prepared.pending() {
+        out.row("pending", &Of { pid, row: pending })?;
+        grid.row(vec![
+            cell(&pending.point),
+            cell("-"),
+            cell("-"),
+            cell("-"),
+            cell("waits for a module that has it"),
+        ]);
     }
     out.row("verdict", &verdict)?;
     out.grid(grid)?;

@@ -83,6 +83,8 @@ impl Demo {
             sample: 1,
             native: true,
             strict: false,
+            pending: false,
+            functions_max: None,
         };
         let session = Prepared::new(&request)?.attach()?;
         let ends =

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 use trocar_session::reply::{Import, Marker};
-use trocar_session::{Loaded, RequestedPoint, plan_points};
+use trocar_session::{Loaded, Missing, RequestedPoint, plan_points};
 use trocar_sinks::{Align, Grid, Line, Tone};
 use trocar_symbols::{Point, Way};
 use trocar_target::{Failure, FailureKind};
@@ -175,7 +175,7 @@ impl Points {
         out.progress("planning");
         let points: Vec<RequestedPoint> =
             self.patterns.iter().map(|text| RequestedPoint { text: text.clone(), handler: None }).collect();
-        let planned = plan_points(loaded, &points, false)?;
+        let planned = plan_points(loaded, &points, false, Missing::Fails)?;
         let mut grid = Grid::new(&[
             ("ADDRESS", Align::Right),
             ("MODULE", Align::Left),

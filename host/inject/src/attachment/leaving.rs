@@ -80,7 +80,7 @@ impl Attachment {
         self.close_gates()?;
         self.turned_away();
         // What goes from here on is found in the stop.
-        self.retire();
+        let mut retired = self.retire();
         let mut ranges = vec![self.region.clone()];
         ranges.extend(self.blocks.iter().map(Block::range));
         let before: Vec<bool> = self.modules.iter().map(|m| m.gone).collect();
@@ -106,13 +106,14 @@ impl Attachment {
         let went = self.modules.iter().zip(before).filter(|(m, before)| m.gone && !before);
         let went: Vec<Range<usize>> = went.map(|(m, _)| m.sites.clone()).collect();
         self.forget(&went);
-        let text = self.text_after()?;
+        retired.extend(went.into_iter().flatten());
+        let text = self.text_after(&mut retired)?;
         if !gone.in_use || !patience.is_zero() {
             drop(self.keeper.take());
         }
         let done = Detached {
             restored: gone.restored && text.iter().all(Text::is_same),
-            retired: self.modules.iter().filter(|m| m.gone).flat_map(|m| m.sites.clone()).collect(),
+            retired,
             mappings_left: gone.mappings_left,
             residue: gone.residue,
             restored_ns: nanoseconds(gone.restored_at.saturating_duration_since(began)),
@@ -125,7 +126,7 @@ impl Attachment {
 
     /// The text of the sites whose modules are there, with what lies there now. A module may also have gone since it was
     /// restored.
-    fn text_after(&mut self) -> Result<Vec<Text>, Failure> {
+    fn text_after(&mut self, retired: &mut Vec<usize>) -> Result<Vec<Text>, Failure> {
         let mut text = proof::after(&self.memory, self.text.clone());
         let went = |m: &Watched| {
             let mut own = text.iter().filter(|t| m.sites.contains(&t.site));
@@ -142,6 +143,7 @@ impl Attachment {
         }
         self.modules.iter_mut().for_each(|m| m.gone |= went.contains(&m.sites));
         self.forget(&went);
+        retired.extend(went.iter().cloned().flatten());
         text.retain(|t| !went.iter().any(|w| w.contains(&t.site)));
         Ok(text)
     }

@@ -72,6 +72,7 @@ impl<O: Write, E: Write> Sink for JsonSink<O, E> {
             Reply::Map(body) => self.row("map", body),
             Reply::Stats(body) => self.row("stats", body),
             Reply::State(body) => self.row("state", body),
+            Reply::Armed(body) => self.row("armed", body),
             Reply::Retired(body) => self.row("retired", body),
             Reply::Receipt(body) => self.row("receipt", body),
             Reply::Exited(body) => self.row("exited", body),

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use trocar_session::reply::{Attached, StateChange, Stats};
+use trocar_session::reply::{Armed, Attached, Site, StateChange, Stats};
 
 use super::grid::{Align, Grid};
 use super::line::{Line, Tone};
@@ -54,11 +54,6 @@ impl Board {
 
     /// A probe is in place.
     pub(super) fn attach(&mut self, attached: &Attached, now: SystemTime) {
-        let name = |site: &trocar_session::reply::Site| match &site.symbol {
-            Some(symbol) if site.offset == 0 => format!("{}:{symbol}", site.module),
-            Some(symbol) => format!("{}:{symbol}+{:#x}", site.module, site.offset),
-            None => format!("{}:{}", site.module, site.address),
-        };
         let session = Session {
             attached: now,
             ttl: Duration::from_nanos(attached.limits.ttl_ns),
@@ -66,6 +61,13 @@ impl Board {
             why: None,
         };
         self.sessions.insert(attached.session.clone(), session);
+    }
+
+    /// Sites came.
+    pub(super) fn arm(&mut self, armed: &Armed) {
+        if let Some(session) = self.sessions.get_mut(&armed.session) {
+            session.sites.extend(armed.sites.iter().map(|site| (site.site, name(site))));
+        }
     }
 
     /// A probe changed its state.
@@ -184,6 +186,15 @@ impl Board {
             cell(Tone::Plain, ttl.unwrap_or_else(|| "-".to_owned())),
             cell(Tone::Plain, why(stats, changed)),
         ]
+    }
+}
+
+/// How a site is called.
+fn name(site: &Site) -> String {
+    match &site.symbol {
+        Some(symbol) if site.offset == 0 => format!("{}:{symbol}", site.module),
+        Some(symbol) => format!("{}:{symbol}+{:#x}", site.module, site.offset),
+        None => format!("{}:{}", site.module, site.address),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Replies that are a line or a few: attached, events, log lines, changes of state, receipt, exit, failure.
 
 use trocar_session::reply::{
-    Attached, Event, Evidence, Exited, LogLine, Receipt, Retired, StateChange, Value,
+    Armed, Attached, Event, Evidence, Exited, LogLine, Receipt, Refused, Retired, Site, StateChange, Value,
 };
 use trocar_target::Failure;
 
@@ -43,7 +43,38 @@ pub(super) fn attached(a: &Attached) -> Vec<Line> {
         if a.tier == 2 { "; runs as native code, some nanoseconds a hit" } else { "" }
     );
     let mut out = vec![first, Line::new().with(Tone::Faint, &limits)];
+    places(&mut out, &a.sites, &a.refusals);
+    for pending in &a.pending {
+        let line = Line::new().with(Tone::Warning, "waiting").with(Tone::Plain, " for a module with ");
+        out.push(line.with(Tone::Strong, &pending.point).with(Tone::Faint, &format!(": {}", pending.why)));
+    }
+    out
+}
 
+/// Sites in modules that were loaded.
+pub(super) fn armed(a: &Armed) -> Vec<Line> {
+    let mut first = Line::new().with(Tone::Strong, &a.session);
+    first.push(Tone::Plain, ": modules were loaded: ");
+    first.push(Tone::Good, &format!("{} armed", count(a.sites.len(), "site")));
+    if !a.refusals.is_empty() {
+        first.push(Tone::Plain, &format!(" ({} refused)", a.refusals.len()));
+    }
+    if !a.sites.is_empty() {
+        let text = format!(
+            ", in {}; {} stopped for at most {}",
+            duration(a.attach_ns),
+            count(a.threads, "thread"),
+            duration(a.pause_ns)
+        );
+        first.push(Tone::Plain, &text);
+    }
+    let mut out = vec![first];
+    places(&mut out, &a.sites, &a.refusals);
+    out
+}
+
+/// Tables of sites and refusals.
+fn places(out: &mut Vec<Line>, all_sites: &[Site], all_refusals: &[Refused]) {
     let cell = |text: &str| Line::new().with(Tone::Plain, text);
     let mut sites = Grid::new(&[
         ("SITE", Align::Right),
@@ -53,7 +84,7 @@ pub(super) fn attached(a: &Attached) -> Vec<Line> {
         ("ADDRESS", Align::Left),
         ("RUNG", Align::Left),
     ]);
-    for site in a.sites.iter().take(LISTED) {
+    for site in all_sites.iter().take(LISTED) {
         let symbol = match (&site.symbol, site.offset) {
             (Some(symbol), 0) => symbol.clone(),
             (Some(symbol), offset) => format!("{symbol}+{offset:#x}"),
@@ -63,7 +94,7 @@ pub(super) fn attached(a: &Attached) -> Vec<Line> {
         let texts = [&number, &site.point, &site.module, &symbol, &site.address, &site.rung];
         sites.row(texts.map(|text| cell(text)).into());
     }
-    list(&mut out, sites, a.sites.len(), "site");
+    list(out, sites, all_sites.len(), "site");
 
     let mut refusals = Grid::new(&[
         ("REFUSED", Align::Left),
@@ -71,7 +102,7 @@ pub(super) fn attached(a: &Attached) -> Vec<Line> {
         ("REASON", Align::Left),
         ("DETAIL", Align::Left),
     ]);
-    for refusal in a.refusals.iter().take(LISTED) {
+    for refusal in all_refusals.iter().take(LISTED) {
         refusals.row(vec![
             cell(&refusal.point),
             cell(&refusal.address),
@@ -79,8 +110,7 @@ pub(super) fn attached(a: &Attached) -> Vec<Line> {
             cell(&refusal.detail),
         ]);
     }
-    list(&mut out, refusals, a.refusals.len(), "refusal");
-    out
+    list(out, refusals, all_refusals.len(), "refusal");
 }
 
 /// Adds a table, and how many rows of it are left out.

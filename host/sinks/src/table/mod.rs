@@ -151,6 +151,10 @@ impl<O: Write, E: Write> Sink for TableSink<O, E> {
                 self.board.change(body);
                 self.print(&lines::state(body))
             }
+            Reply::Armed(body) => {
+                self.board.arm(body);
+                self.print(&lines::armed(body))
+            }
             Reply::Retired(body) => self.print(&[lines::retired(body)]),
             Reply::Receipt(body) => {
                 self.settle(Some(&body.session))?;

@@ -125,10 +125,11 @@ detached amber-heron from process 812: 2 sites, text as before (sha256 012345678
 }
 
 #[test]
-fn sites_of_a_module_that_went_say_so_in_a_line_in_the_table_and_in_the_receipt() {
+fn sites_of_a_module_that_came_or_went_say_so_in_a_line_in_the_table_and_in_the_receipt() {
     let mut sink = sink(Style::plain());
     sink.write(&Reply::Attached(replies::attached())).unwrap();
     out(&mut sink);
+    sink.write(&replies::armed()).unwrap();
     sink.write(&replies::retired()).unwrap();
     let Reply::Stats(mut gone) = replies::stats(1, 5, &[], false) else { unreachable!() };
     gone.state = "retired".to_owned();
@@ -140,6 +141,11 @@ fn sites_of_a_module_that_went_say_so_in_a_line_in_the_table_and_in_the_receipt(
     assert_eq!(
         out(&mut sink),
         "\
+amber-heron: modules were loaded: 1 site armed (1 refused), in 12.3 ms; 5 threads stopped for at most 310 µs
+SITE  POINT                        MODULE        SYMBOL     ADDRESS         RUNG
+   1  redis-server:processCommand  redis-server  call+0x1c  0x55d0c0ffee10  window
+REFUSED                 ADDRESS         REASON              DETAIL
+redis-server:lookupKey  0x55d0c0ffee99  branch_into_window  0x55d0c0ffeea0 is the target of a branch
 amber-heron: libplug.so was unloaded: 1 site retired, what was counted stays
 SITE                         STATE    HITS  HITS/S  LOST  NS/HIT  %CORE    TTL  WHY
 redis-server:processCommand  armed       5       -     0    41.3   1.23  1h 0m
