@@ -1,7 +1,7 @@
 //! Taking everything away: gates first, then the text, then the memory, and the proof.
 //!
-//! The text is restored in one stop, whatever the threads do: one inside a trampoline runs on in memory that is still
-//! there. Our memory goes in the first stop in which no thread is in it, no context is inside a hit, and no signal
+//! The text is restored in one stop (that of very many sites in several), whatever the threads do: one inside a trampoline
+//! runs on in memory that is still there. Our memory goes in the first stop in which no thread is in it, no context is inside a hit, and no signal
 //! frame on any stack would return into it. What is still in use at the deadline is named and left.
 
 use std::ops::Range;
