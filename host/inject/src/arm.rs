@@ -65,6 +65,9 @@ pub(crate) fn arm(
         // Afterwards sites of our own would be somebody's patch in front of their neighbours.
         nothing_in_front(pid, memory, trampoline)?;
     }
+    for some in trampolines.chunks(AT_ONCE) {
+        copy_pages(pid, memory, what, some, stops)?;
+    }
     let mut rest: Vec<&Trampoline> = trampolines.iter().collect();
     rest.sort_by_key(|t| t.window.start);
     let mut waiting: Vec<&Trampoline> = Vec::new();
@@ -125,6 +128,34 @@ pub(crate) fn arm(
             std::thread::sleep(stopped);
         }
     }
+}
+
+/// Makes our private copies of the pages that will be written, by writing what is there, so that no stop is made longer by
+/// both. In a stop of its own: at any other time a module may go, and what comes in its place is not ours to write.
+fn copy_pages(
+    pid: pid_t,
+    memory: &RemoteMemory,
+    what: &Arm<'_>,
+    trampolines: &[Trampoline],
+    stops: &mut Stops,
+) -> Result<(), Failure> {
+    let world = World::stop(pid, |_| true)?;
+    let copied = still_there(memory, what).and_then(|()| {
+        trampolines.iter().try_for_each(|trampoline| {
+            unchanged(pid, memory, trampoline)?;
+            trampoline.patches().iter().try_for_each(|patch| {
+                memory.write(RemoteAddress(patch.address), &patch.original).map_err(|e| lost(pid, &e))
+            })
+        })
+    });
+    let stopped = world.release();
+    stops.add(stopped);
+    copied?;
+    if what.trampolines.len() > AT_ONCE {
+        // The program has at least half of the time.
+        std::thread::sleep(stopped);
+    }
+    Ok(())
 }
 
 fn nowhere(who: Option<Unsearched>) -> Failure {
