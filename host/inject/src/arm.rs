@@ -22,7 +22,7 @@ use crate::stacks::{frames, live_stacks, of_all_stacks};
 use crate::stop::{Stopped, World};
 use crate::threads::Seen;
 use crate::tracer;
-use crate::watched::Watched;
+use crate::watched::{Watched, holds_our_jump};
 
 /// Tries before a site that somebody would come back into is given up.
 const TRIES: u64 = 50;
@@ -71,6 +71,8 @@ pub(crate) fn arm(
     let mut rest: Vec<&Trampoline> = trampolines.iter().collect();
     rest.sort_by_key(|t| t.window.start);
     let mut waiting: Vec<&Trampoline> = Vec::new();
+    // One for each module in which something was written: as long as its jump is there, the module was not loaded anew.
+    let mut witnesses: Vec<&Trampoline> = Vec::new();
     let mut attempt = 0;
     loop {
         let later = rest.split_off(rest.len().min(AT_ONCE));
@@ -92,7 +94,7 @@ pub(crate) fn arm(
         waiting.extend(wait);
         let is_last = later.is_empty() && (waiting.is_empty() || attempt == TRIES);
         let mut count = 0;
-        let mut written = still_there(memory, what);
+        let mut written = still_there(memory, what, &witnesses);
         if free.len() == trampolines.len() {
             written = written.and_then(|()| free.iter().try_for_each(|t| nothing_in_front(pid, memory, t)));
         }
@@ -101,9 +103,17 @@ pub(crate) fn arm(
             // Only what was written here: what another tool has at the next site is not ours to undo.
             restore(memory, free.iter().copied().take(count), false);
         }
-        if is_last && waiting.len() < trampolines.len() {
+        for module in what.modules {
+            let of_module = |t: &&&Trampoline| holds(module, t);
+            if !witnesses.iter().any(|t| holds(module, t)) {
+                witnesses.extend(free.iter().find(of_module));
+            }
+        }
+        if is_last {
+            let armed = |t: &&Trampoline| !waiting.iter().any(|w| w.site_index == t.site_index);
+            let armed: Vec<&Trampoline> = trampolines.iter().filter(armed).collect();
             // One that cannot be raised is the caller's to undo, with the text.
-            written = written.and_then(|()| what.semaphores.iter().try_for_each(|s| s.raise(memory)));
+            written = written.and_then(|()| what.semaphores.iter().try_for_each(|s| s.raise(memory, &armed)));
         }
         let mut seen: Vec<Seen> = world.threads.iter().filter_map(Seen::of).collect();
         let stopped = world.release();
@@ -140,7 +150,7 @@ fn copy_pages(
     stops: &mut Stops,
 ) -> Result<(), Failure> {
     let world = World::stop(pid, |_| true)?;
-    let copied = still_there(memory, what).and_then(|()| {
+    let copied = still_there(memory, what, &[]).and_then(|()| {
         trampolines.iter().try_for_each(|trampoline| {
             unchanged(pid, memory, trampoline)?;
             trampoline.patches().iter().try_for_each(|patch| {
@@ -202,9 +212,17 @@ fn write(
     Ok(())
 }
 
-/// That the modules are still the ones that the plan was made for.
-fn still_there(memory: &RemoteMemory, what: &Arm<'_>) -> Result<(), Failure> {
-    let other = |m: &&Watched| m.head.as_ref().is_some_and(|head| !head.is_there(memory));
+/// Whether the module has this site.
+fn holds(module: &Watched, trampoline: &Trampoline) -> bool {
+    usize::try_from(trampoline.site_index).is_ok_and(|site| module.sites.contains(&site))
+}
+
+/// That the modules are still the ones that the plan was made for, and where jumps of ours were written.
+fn still_there(memory: &RemoteMemory, what: &Arm<'_>, witnesses: &[&Trampoline]) -> Result<(), Failure> {
+    let other = |m: &&Watched| {
+        let is_anew = |t: &&Trampoline| holds(m, t) && !holds_our_jump(memory, t);
+        m.head.as_ref().is_some_and(|head| !head.is_there(memory)) || witnesses.iter().any(is_anew)
+    };
     let Some(module) = what.modules.iter().find(other) else { return Ok(()) };
     Err(Failure::new(
         FailureKind::NothingPatched,

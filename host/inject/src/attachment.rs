@@ -199,6 +199,8 @@ impl Attachment {
         let _ = view.store_u64_release(std::mem::offset_of!(SharedHead, records) as u64, first);
         open(pid, &memory, &gates, 1).map_err(undo)?;
         drop(lock);
+        let (mut modules, mut semaphores) = (modules, semaphores);
+        leave_out(&armed.left_out, &trampolines, &mut modules, &mut semaphores);
         Ok(Self {
             pid,
             entry: RemoteAddress(loaded.base + region.text + image.entry),
@@ -365,6 +367,17 @@ impl Attachment {
         drop(lock);
         self.control = filled;
         self.pool.refresh(&self.memory, &filled)
+    }
+}
+
+/// Sites that were left out say nothing of their modules and semaphores. A module of which all were is not watched.
+fn leave_out(sites: &[u32], trampolines: &[Trampoline], modules: &mut [Watched], semaphores: &mut [Raised]) {
+    let sites: Vec<usize> = sites.iter().filter_map(|site| usize::try_from(*site).ok()).collect();
+    for window in sites.iter().filter_map(|site| trampolines.get(*site)).map(|t| t.window.start) {
+        semaphores.iter_mut().for_each(|s| s.forget(window));
+    }
+    for module in modules {
+        module.gone = module.sites.clone().all(|site| sites.contains(&site));
     }
 }
 

@@ -5,6 +5,7 @@
 //! frame on any stack would return into it. What is still in use at the deadline is named and left.
 
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use libc::pid_t;
@@ -126,11 +127,8 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             // By name: where our memory was, the program may have its own by now. What could not be unmapped is residue.
             let ours =
                 |m: &&Mapping| m.path.as_ref().is_some_and(|p| p.to_string_lossy().contains("memfd:trocar-"));
-            let named = maps(job.pid)?
-                .iter()
-                .filter(ours)
-                .filter(|m| job.ranges.iter().any(|r| overlaps(r, m)))
-                .count();
+            let now = told(maps(job.pid), &mut residue)?.unwrap_or_default();
+            let named = now.iter().filter(ours).filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             let mappings_left = named.max(residue.len());
             residue.extend(sites.into_iter().chain(still_raised));
             return Ok(Gone { restored, mappings_left, residue, restored_at, in_use: false });
@@ -209,7 +207,8 @@ fn in_use(
 /// A file: its device and its inode.
 pub(crate) type FileId = ((u32, u32), u64);
 
-/// Unmaps our memory and drops restored pages back to their file.
+/// Unmaps our memory and drops restored pages back to their file. What could not be done is told. An error: nothing was, or
+/// the process has ended.
 fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let Detach { pid, memory, filtered, .. } = *job;
     let map_list = maps(pid)?;
@@ -217,12 +216,30 @@ fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let mut helper = Helper::start(&lenders, |t| borrowable(memory, t), stops)?;
     let unmap = |r: &Range<u64>| (libc::SYS_munmap, [r.start, r.end - r.start, 0, 0, 0, 0]);
     let calls: Vec<Call> = job.ranges.iter().map(unmap).collect();
-    let mut residue = failed(&mut helper, &calls, "mapping")?;
+    // From here on it must not be tried again: where our memory was, the program may have its own.
+    let mut residue = Vec::new();
+    let left = failed(&mut helper, &calls, "mapping");
+    let left = told(left, &mut residue)?;
+    residue.extend(left.into_iter().flatten());
     for pages in job.clean_pages.chunks(LETTER) {
-        residue.extend(drop_copies(job, &mut helper, &map_list, pages, stops)?);
+        let left = drop_copies(job, &mut helper, &map_list, pages, stops);
+        let left = told(left, &mut residue)?;
+        residue.extend(left.into_iter().flatten());
     }
-    helper.end()?;
+    told(helper.end(), &mut residue)?;
     Ok(residue)
+}
+
+/// What cannot be taken back any more: a failure is told, unless it is that the process has ended.
+fn told<T>(result: Result<T, Failure>, residue: &mut Vec<String>) -> Result<Option<T>, Failure> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(failure) if failure.kind == FailureKind::NoProcess => Err(failure),
+        Err(failure) => {
+            residue.push(failure.message);
+            Ok(None)
+        }
+    }
 }
 
 /// Drops our copies of restored pages back to their file. In a stop, so that the program does not put memory of its own in
@@ -244,7 +261,7 @@ fn drop_copies(
     };
     let of_file = |page: u64| {
         let its_own = |m: &Mapping| !m.shared && job.files.contains(&(m.device, m.inode));
-        maps.iter().any(|m| its_own(m) && m.range().contains(&page))
+        maps.iter().any(|m| its_own(m) && m.range().contains(&page) && is_still(job.pid, m))
     };
     // Not if anything is different now: another session's jump, a debugger's breakpoint, another module, or none; and not if
     // the program has laid a copy of its text there meanwhile, which has no file behind it, or one with our jumps in it.
@@ -256,6 +273,18 @@ fn drop_copies(
     let residue = failed(helper, &calls, COPY);
     stops.add(world.release());
     residue
+}
+
+/// Whether this very mapping of a file is there now. All mappings would take milliseconds to read, and the program stands
+/// still.
+fn is_still(pid: pid_t, mapping: &Mapping) -> bool {
+    let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    let file = std::fs::read_link(link).unwrap_or_default();
+    let file = file.as_os_str().as_bytes();
+    mapping
+        .path
+        .as_ref()
+        .is_some_and(|path| file.strip_suffix(b" (deleted)").unwrap_or(file) == path.as_os_str().as_bytes())
 }
 
 /// What becomes a copy of ours when it is written.

@@ -47,9 +47,12 @@ pub(crate) fn of_sites(plan: &AttachPlan, trampolines: &[Trampoline]) -> Vec<Sem
 }
 
 impl Raised {
-    /// Raises all of them.
-    pub(crate) fn raise(&self, memory: &RemoteMemory) -> Result<(), Failure> {
+    /// Raises those of markers that were patched; `trampolines` holds these. They are counted with the others, in their order.
+    pub(crate) fn raise(&self, memory: &RemoteMemory, trampolines: &[&Trampoline]) -> Result<(), Failure> {
         for (raised, semaphore) in (1..).zip(&self.semaphores) {
+            if !trampolines.iter().any(|t| semaphore.windows.contains(&t.window.start)) {
+                continue;
+            }
             let failure = |what: &str| {
                 Failure::new(
                     FailureKind::NothingPatched,

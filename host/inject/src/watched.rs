@@ -5,7 +5,8 @@
 //! that moves its own text moves our jumps with it. It is gone when none does, and either nothing or the original bytes lie
 //! at all of its sites (the file was mapped anew), or the module does not begin with the same page any more. Anything else
 //! is another tool at our sites, which may put our jumps back: that is not gone. INVARIANT (gone): what was found to be gone
-//! is never looked at, counted or written again.
+//! is never looked at, counted or written again, but for one look in the stop in which our memory is to go: a program that was
+//! just laying its text anew has put our jumps back since, and they must not lead nowhere.
 
 use std::ops::Range;
 
@@ -77,7 +78,7 @@ impl Watched {
     }
 }
 
-/// The trampolines of the modules that are still there.
+/// In a stop, the last before our memory goes: the trampolines of the modules that are still there.
 pub(crate) fn present<'a>(
     memory: &RemoteMemory,
     modules: &mut [Watched],
@@ -85,6 +86,7 @@ pub(crate) fn present<'a>(
 ) -> Vec<&'a Trampoline> {
     let mut there = vec![true; trampolines.len()];
     for module in modules {
+        module.gone &= !module.of(trampolines).iter().any(|t| holds_our_jump(memory, t));
         if module.look(memory, trampolines) {
             there.get_mut(module.sites.clone()).unwrap_or(&mut []).fill(false);
         }

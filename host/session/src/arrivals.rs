@@ -33,7 +33,8 @@ fn key(module: &Module) -> Key {
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     pid: i32,
-    known: HashSet<Key>,
+    /// With the address behind each.
+    known: HashMap<Key, u64>,
     /// Those of the last look that are not known, with their mappings.
     coming: HashMap<Key, Vec<Mapping>>,
     /// How often a module was offered again.
@@ -52,7 +53,7 @@ impl Arrivals {
         let now = Instant::now();
         Self {
             pid,
-            known: modules.iter().map(key).collect(),
+            known: modules.iter().map(|module| (key(module), module.range().end)).collect(),
             coming: HashMap::new(),
             tries: HashMap::new(),
             size: String::new(),
@@ -77,17 +78,17 @@ impl Arrivals {
         self.size = size;
         let there = modules(&maps(self.pid)?);
         let keys: HashSet<Key> = there.iter().map(key).collect();
-        self.known.retain(|known| keys.contains(known));
+        self.known.retain(|known, _| keys.contains(known));
         self.tries.retain(|tried, _| keys.contains(tried));
         let before = std::mem::take(&mut self.coming);
         let mut come = Vec::new();
         for module in there {
             let key = key(&module);
-            if self.known.contains(&key) || module.path.to_string_lossy().starts_with(OURS) {
+            if self.known.contains_key(&key) || module.path.to_string_lossy().starts_with(OURS) {
                 continue;
             }
             if before.get(&key) == Some(&module.mappings) {
-                self.known.insert(key);
+                self.known.insert(key, module.range().end);
                 come.push(module);
             } else {
                 self.coming.insert(key, module.mappings);
@@ -101,10 +102,8 @@ impl Arrivals {
 
     /// Sites of modules were retired: the same file may lie in the same place again, and has come then.
     pub(crate) fn forget(&mut self, sites: &[u64]) {
-        for site in sites {
-            let module = self.known.iter().filter(|(start, ..)| start <= site).max().cloned();
-            self.known.retain(|known| Some(known) != module.as_ref());
-        }
+        let holds = |(start, ..): &Key, end: u64| sites.iter().any(|site| (*start..end).contains(site));
+        self.known.retain(|known, end| !holds(known, *end));
         self.latest = Instant::now();
     }
 

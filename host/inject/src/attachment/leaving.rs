@@ -110,6 +110,8 @@ impl Attachment {
         let text = self.text_after(&mut retired)?;
         if !gone.in_use || !patience.is_zero() {
             drop(self.keeper.take());
+            // They are as they were read last: the program may have memory of its own there by now.
+            self.skipped_cells.clear();
         }
         let done = Detached {
             restored: gone.restored && text.iter().all(Text::is_same),
