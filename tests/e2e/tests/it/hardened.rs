@@ -110,13 +110,19 @@ fn a_suspended_process_is_probed_and_stays_suspended() {
     assert_eq!(target.done("run 2 100"), 200);
 }
 
-/// Where each thread of a suspended process stands: stack pointer and program counter.
+/// Where each thread of a suspended process stands: stack pointer and program counter. A thread that is let
+/// go enters its stop again by itself, when it has a turn on a processor: it is waited for.
 fn places(pid: &str) -> Vec<String> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let mut places: Vec<String> =
-        threads.map(|t| std::fs::read_to_string(t.unwrap().path().join("syscall")).unwrap()).collect();
-    places.sort();
-    places
+    loop {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let mut places: Vec<String> =
+            threads.map(|t| std::fs::read_to_string(t.unwrap().path().join("syscall")).unwrap()).collect();
+        places.sort();
+        if places.iter().all(|p| !p.contains("running")) {
+            return places;
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -129,10 +135,6 @@ fn no_thread_of_a_suspended_process_runs_on_while_it_works_for_us() {
         let signal =
             |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
         signal("-STOP");
-        let standing = || places(&pid).iter().all(|p| !p.contains("running"));
-        while !standing() {
-            std::thread::yield_now();
-        }
         let before = places(&pid);
         // A function that nobody is in, so that nobody is moved.
         run(&["count", "-p", &pid, "main", "--for", "1ms"]).assert_clean();

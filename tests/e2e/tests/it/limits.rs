@@ -174,7 +174,10 @@ fn off_stops_every_probe_and_their_commands_leave() {
         target.ask("spin 2");
     }
     let attach = |pid: &String| Live::attached(&["count", "-p", pid, "work"]);
-    let lives: Vec<Live> = pids.iter().map(attach).collect();
+    let mut lives: Vec<Live> = pids.iter().map(attach).collect();
+    for live in &mut lives {
+        live.until_that("stats", |s| count(s, "hits") > 0);
+    }
     // Those of other tests go on.
     let off = run(&["off", "-p", &pids.join(",")]);
     assert_eq!(off.status, 0, "{off}");
