@@ -47,7 +47,10 @@ impl Placed {
             flags: if skips_red_zone(p) { site_flags::RED_ZONE_SKIPPED } else { 0 }
                 | if plan.probe.floats { site_flags::FLOATS } else { 0 }
                 | if p.operands.is_some() { site_flags::MARKER } else { 0 }
-                | if p.plan.go == Some(GoSource::R14) { site_flags::GOROUTINE } else { 0 }
+                | match p.plan.go {
+                    Some(GoSource::R14 | GoSource::Unchecked) => site_flags::GOROUTINE,
+                    Some(GoSource::Tls(_)) | None => 0,
+                }
                 | if plan.probe.sample > 1 { site_flags::SAMPLED } else { 0 }
                 | match p.span {
                     Span::None => 0,

@@ -275,6 +275,7 @@ pub fn planner_image(elf: &Elf) -> Image {
         called: code.called,
         never: code.never,
         go: code.go,
+        compiled: code.compiled,
         // Whether they are is the process's affair.
         goroutines_searched: false,
         unsearched: "",

@@ -23,6 +23,8 @@ pub struct CodeImage<'a> {
     pub called: Vec<u64>,
     /// Made by the Go toolchain.
     pub go: bool,
+    /// Starts of the functions that Go's compiler made, in ascending order; its assembler made others.
+    pub compiled: Vec<u64>,
     /// Position independent.
     pub pie: bool,
     /// Start, end and reason of what is never to be patched, in ascending order.
@@ -40,6 +42,10 @@ impl Elf {
             entries: self.entries(),
             called: self.called(),
             go: self.is_go(),
+            compiled: self
+                .go_table()
+                .map(|go| go.functions.iter().filter(|f| f.compiled).map(|f| f.start).collect())
+                .unwrap_or_default(),
             pie: self.is_pie(),
             never: self.never(),
             text,

@@ -11,7 +11,7 @@ use crate::elf::Elf;
 
 /// Minor versions of Go 1 whose runtime was read (Go's `src/runtime`: `preempt.go`, `preempt_amd64.s`, `proc.go`,
 /// `runtime2.go`, `asm_amd64.s`).
-const READ: Range<u32> = 18..27;
+const READ: Range<u32> = 18..28;
 /// Head of the build information: magic, size of a pointer, flags; from byte 32 on the version, its length first
 /// (Go's `src/debug/buildinfo`).
 const MAGIC: &[u8] = b"\xff Go buildinf:";

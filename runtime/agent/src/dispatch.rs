@@ -202,8 +202,8 @@ fn call_at(frame: *const HitFrame, of_site: u32) -> u64 {
     // SAFETY: the entry code's frame of this hit.
     let goroutine = unsafe { (*frame).r14 };
     let top = (goroutine as *const u64).wrapping_add(1);
-    // SAFETY: the function keeps its goroutine in r14 from its entry to its exit, has compared its stack pointer with the
-    // third word there, and the trampoline has read the first.
+    // SAFETY: the function keeps its goroutine in r14 from its entry to its exit; either it has compared its stack pointer
+    // with the third word there, or the trampoline has with this one; and the trampoline has read the first.
     let top = unsafe { *top };
     spans::of_goroutine(goroutine, top.wrapping_sub(at))
 }

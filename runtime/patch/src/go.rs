@@ -8,9 +8,21 @@
 //!
 //! A goroutine's stack is small and grows only at that check. In a function that has it, 800 bytes below
 //! the stack pointer belong to whoever runs without a check (`StackLimit`), so a trampoline may push there
-//! and then see if there is room for a hit. In a function without it nothing is known, and nothing is patched.
+//! and then see if there is room for a hit.
+//!
+//! In a function without it nothing is known, so nothing may be pushed before the room is measured, and that takes
+//! registers. In what Go's compiler made there are two: r12 and r13 are scratch between functions, so that they hold
+//! nothing at a function's start, nor at a return or a jump to another function; nor anywhere in a function that
+//! never names them (`abi-internal.md`). It keeps its goroutine in r14 as well. Where it calls assembly, it
+//! fetches it again at once; a function that writes r14 in any other way is one that assembly calls, and is refused.
+//! That goroutine may not be the goroutine whose stack this is, where the
+//! runtime changes stacks and in a signal handler, and it may be none: what is measured is both ends of its stack.
 
-use iced_x86::{Code, ConditionCode, Decoder, DecoderOptions, Instruction, OpKind, Register};
+use std::ops::Range;
+
+use iced_x86::{
+    Code, ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
+};
 
 /// Bytes that a hit needs below the stack pointer on a goroutine's stack: the registers that the agent
 /// saves (408 bytes), its return addresses, and the same again for safety. The rest runs on a spare stack.
@@ -23,6 +35,9 @@ pub enum GoSource {
     R14,
     /// At this offset from the `fs` base (ABI0, which is assembly).
     Tls(i32),
+    /// In r14, if that is a goroutine and this is its stack, which no check of the function has shown. Nothing is pushed
+    /// before that is known: r12 and r13 hold nothing here.
+    Unchecked,
 }
 
 /// A recognised stack check.
@@ -113,13 +128,78 @@ pub fn reaches_below(i: &Instruction) -> bool {
     memory && i.memory_base() == Register::RSP && i.memory_displacement64().cast_signed() < 0
 }
 
+/// Registers that belong to nobody between two functions of Go's compiler.
+const SCRATCH: [Register; 2] = [Register::R12, Register::R13];
+
+/// What a function does with the registers that a hit without a stack check needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// It names r12 or r13 somewhere.
+    pub scratch: bool,
+    /// r14 may not hold its goroutine when it begins, or may come to hold something else.
+    pub other_goroutine: bool,
+    /// From behind a call of assembly up to where it has fetched its goroutine again: until then r14 may hold anything.
+    pub unknown: Vec<Range<u64>>,
+}
+
+/// What the function does whose instructions these are. `None`: some of it does not decode.
+pub fn uses(bytes: &[u8], start: u64) -> Option<Uses> {
+    let mut uses = Uses::default();
+    // The end of the last call, while nothing but the clearing of xmm15 has come after it.
+    let mut called = None;
+    for i in Decoder::with_ip(64, bytes, start, DecoderOptions::NONE) {
+        if i.is_invalid() {
+            return None;
+        }
+        uses.scratch |= names_scratch(&i);
+        let is_r14 =
+            |n: u32| i.op_kind(n) == OpKind::Register && i.op_register(n).full_register() == Register::R14;
+        let writes = match i.mnemonic() {
+            Mnemonic::Xchg | Mnemonic::Xadd => (0..i.op_count()).any(is_r14),
+            Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push => false,
+            _ => i.op_count() > 0 && is_r14(0),
+        };
+        if writes {
+            match (called, goroutine_load(&i)) {
+                (Some(from), Some((_, Register::R14))) => uses.unknown.push(from..i.next_ip()),
+                _ => uses.other_goroutine = true,
+            }
+        }
+        if i.flow_control() == FlowControl::Call || i.flow_control() == FlowControl::IndirectCall {
+            called = Some(i.next_ip());
+        } else if !clears_xmm15(&i) {
+            called = None;
+        }
+    }
+    Some(uses)
+}
+
+/// Go's compiler keeps xmm15 zero, and makes it so again behind a call of assembly.
+fn clears_xmm15(i: &Instruction) -> bool {
+    i.mnemonic() == Mnemonic::Xorps
+        && i.op0_register() == Register::XMM15
+        && i.op1_register() == Register::XMM15
+}
+
+/// Whether an instruction names one of these registers, whole or in part, as an operand or in an address.
+pub fn names(i: &Instruction, which: &[Register]) -> bool {
+    let operands = (0..i.op_count()).filter(|n| i.op_kind(*n) == OpKind::Register).map(|n| i.op_register(n));
+    let mut all = operands.chain([i.memory_base(), i.memory_index()]);
+    all.any(|r| which.contains(&r.full_register()))
+}
+
+/// Whether an instruction names r12 or r13.
+pub fn names_scratch(i: &Instruction) -> bool {
+    names(i, &SCRATCH)
+}
+
 /// Why a displaced instruction might fault; `None` if it cannot. The runtime turns a fault into a panic by
 /// looking its address up in its own tables, where a trampoline is not.
 pub fn may_fault(i: &Instruction, source: GoSource) -> Option<&'static str> {
-    if matches!(i.mnemonic(), iced_x86::Mnemonic::Div | iced_x86::Mnemonic::Idiv) {
+    if matches!(i.mnemonic(), Mnemonic::Div | Mnemonic::Idiv) {
         return Some("a division may fault");
     }
-    if i.mnemonic() == iced_x86::Mnemonic::Lea || crate::instruction::is_nop(i) {
+    if i.mnemonic() == Mnemonic::Lea || crate::instruction::is_nop(i) {
         return None;
     }
     for operand in 0..i.op_count() {

@@ -68,6 +68,9 @@ pub struct Image {
     pub never: Vec<(u64, u64, &'static str)>,
     /// The text was made by the Go toolchain.
     pub go: bool,
+    /// Starts of the functions that Go's compiler made, in ascending order: not those of its assembler, whose registers
+    /// nobody knows.
+    pub compiled: Vec<u64>,
     /// In Go: before it writes, the host looks for goroutines that were preempted inside a window, on a thread or not.
     /// Without that promise a window has one instruction there.
     pub goroutines_searched: bool,

@@ -19,7 +19,7 @@
 //! runtime symbol table", `runtime/symtab.go`, `pcvalue`). In a nop that is run through, the goroutine could be
 //! preempted right there, and would come back to it after a detach.
 
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 
 use crate::analysis::Analysis;
 use crate::go::{self, GoSource, StackCheck};
@@ -29,13 +29,12 @@ use crate::site_plan::{HitPosition, SitePlan};
 use crate::sweep::TextPart;
 
 impl Analysis {
-    /// In Go: the stack check at an entry, else one instruction that cannot fault.
+    /// In Go: the stack check at an entry, else what cannot fault.
     pub(crate) fn plan_go(&self, wanted: Wanted<'_>) -> Result<SitePlan, Refusal> {
         let Wanted { part, site, .. } = wanted;
         let bytes = self.text_at(part.start).and_then(|s| s.slice(part.start, part.end)).unwrap_or(&[]);
         let Some(check) = go::stack_check(bytes, part.start) else {
-            let detail = "this Go function has no stack check, so that it is unknown how much stack is left";
-            return Err(Refusal::new(Reason::StackUnknown, site, detail));
+            return self.plan_unchecked(wanted, bytes);
         };
         let agreed = self.sweep.go_tls;
         if matches!(check.source, GoSource::Tls(offset) if agreed.is_some_and(|a| a != offset)) {
@@ -50,12 +49,62 @@ impl Analysis {
                 "the stack check has not passed here; probe the function's entry, or an address after it";
             return Err(Refusal::new(Reason::StackUnknown, site, detail));
         }
+        self.plan_after(wanted, check.source, check.end)
+    }
+
+    /// A function without a stack check, where a hit finds out by itself how much stack is left (`go.rs`).
+    fn plan_unchecked(&self, wanted: Wanted<'_>, bytes: &[u8]) -> Result<SitePlan, Refusal> {
+        let Wanted { part, site, .. } = wanted;
+        let refuse = |why: &str| {
+            let detail = format!(
+                "this Go function has no stack check, so that it is unknown how much stack is left, and {why}"
+            );
+            Err(Refusal::new(Reason::StackUnknown, site, detail))
+        };
+        // The search also says that somebody has read this version of Go.
+        if !self.image.goroutines_searched {
+            return refuse("this version of Go is not known well enough to find out");
+        }
+        if self.image.compiled.binary_search(&part.start).is_err() || part.joined || part.bad.is_some() {
+            return refuse("its registers are not those of Go's compiler");
+        }
+        let Some(uses) = go::uses(bytes, part.start).filter(|u| !u.other_goroutine) else {
+            return refuse("assembly calls it, so that its goroutine is not in r14 when it begins");
+        };
+        if uses.unknown.iter().any(|r| r.contains(&site)) {
+            return refuse(
+                "behind this call its goroutine is not in r14 yet; probe an instruction after that",
+            );
+        }
+        if uses.scratch && !self.between_functions(part, site) {
+            return refuse("it uses r12 or r13, in which a hit would find out; probe its entry or its exits");
+        }
+        self.plan_after(wanted, GoSource::Unchecked, part.start)
+    }
+
+    /// Whether the site is where control comes from or goes to another function, and only that.
+    fn between_functions(&self, part: &TextPart, site: u64) -> bool {
+        if site == part.start {
+            return !self.sweep.jumps.has(site);
+        }
+        let Some(i) = self.decode(part, site).filter(|i| !go::names_scratch(i)) else { return false };
+        let away = |target: u64| target < part.start || target >= part.end;
+        match i.flow_control() {
+            FlowControl::Return => true,
+            FlowControl::UnconditionalBranch => away(i.near_branch_target()),
+            _ => false,
+        }
+    }
+
+    /// A site at or after `from`, up to which the room must be known.
+    fn plan_after(&self, wanted: Wanted<'_>, source: GoSource, from: u64) -> Result<SitePlan, Refusal> {
+        let Wanted { part, site, .. } = wanted;
         if self.before(part, site).is_some_and(|i| go::reaches_below(&i)) {
             let detail = "what is below the stack pointer is in use here, and a hit would write there; probe the instruction after the call";
             return Err(Refusal::new(Reason::StackUnknown, site, detail));
         }
         let first = self.decode(part, site);
-        let may_fault = |i: Instruction| go::may_fault(&i, check.source);
+        let may_fault = |i: Instruction| go::may_fault(&i, source);
         if let Some(why) = first.and_then(may_fault) {
             let detail = format!("{why}; Go could not turn a fault in a trampoline into a panic");
             return Err(Refusal::new(Reason::Faulting, site, detail));
@@ -70,14 +119,14 @@ impl Analysis {
         };
         let mut plan = match self.plan_from(wanted, site) {
             Ok(plan) if fits(&plan) => plan,
-            plain => match (self.plan_earlier(wanted).filter(|p| p.window.start >= check.end), plain) {
+            plain => match (self.plan_earlier(wanted).filter(|p| p.window.start >= from), plain) {
                 (Some(plan), _) if fits(&plan) => plan,
                 // There is a way, if it were not for what Go does meanwhile.
                 (Some(_), _) | (None, Ok(_)) => return Err(self.only_alone(site)),
                 (None, Err(refusal)) => return Err(refusal),
             },
         };
-        plan.go = Some(check.source);
+        plan.go = Some(source);
         plan.red_zone_dead = true;
         Ok(plan)
     }

@@ -7,7 +7,8 @@ use iced_x86::{Decoder, DecoderOptions};
 
 use crate::go::GoSource;
 use crate::site_plan::HitPosition;
-use crate::template::ROOM_DISPLACEMENT;
+use crate::template::{KEEP_FLAGS, RESTORE_FLAGS, ROOM_DISPLACEMENT};
+use crate::trampoline::measure;
 use crate::{JUMP, SHORT_JUMP};
 
 /// What a trampoline's bytes say. Addresses in the process.
@@ -70,6 +71,9 @@ pub fn recognise(address: u64, bytes: &[u8]) -> Option<Recognised> {
 /// The parts from the red zone to the pop.
 fn hit(address: u64, bytes: &[u8], position: HitPosition) -> Option<Recognised> {
     let mut r = Reader { bytes, offset: 0, address };
+    if r.literal(&[0x49, 0x89, 0xcc, 0x48, 0x8b, 0x0d]).is_some() {
+        return unchecked(r, position);
+    }
     let red_zone = r.literal(&[0x48, 0x8d, 0x64, 0x24, 0x80]).is_some();
     r.literal(&[0x51, 0x48, 0x8b, 0x0d])?;
     let gate = r.relative()?;
@@ -118,6 +122,37 @@ fn hit(address: u64, bytes: &[u8], position: HitPosition) -> Option<Recognised> 
         r.literal(&[0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0])?;
     }
     Some(Recognised { site_index, gate, agent_cell, red_zone, position, go, skipped_cell })
+}
+
+/// The same in a Go function without a stack check, from the address of the gate on.
+fn unchecked(mut r: Reader<'_>, position: HitPosition) -> Option<Recognised> {
+    let gate = r.relative()?;
+    r.literal(&[0xe3])?;
+    let closed = r.short()?;
+    r.literal(&measure(GoSource::Unchecked))?;
+    r.literal(&[0xe3])?;
+    let open = r.short()?;
+    let mut skipped_cell = None;
+    if r.literal(&KEEP_FLAGS).is_some() {
+        r.literal(&[0xf0, 0x48, 0xff, 0x05])?;
+        skipped_cell = Some(r.relative()?);
+        r.literal(&RESTORE_FLAGS)?;
+    }
+    r.literal(&[0xeb])?;
+    if r.short()? != closed || r.offset != open {
+        return None;
+    }
+    r.literal(&[0x41, 0x54, 0xb9])?;
+    let site_index = u32::from_le_bytes(r.take()?);
+    r.literal(&[0xff, 0x15])?;
+    let agent_cell = r.relative()?;
+    r.literal(&[0x48, 0x8d, 0x64, 0x24, 0x08])?;
+    if r.offset != closed {
+        return None;
+    }
+    r.literal(&[0x4c, 0x89, 0xe1])?;
+    let go = Some(GoSource::Unchecked);
+    Some(Recognised { site_index, gate, agent_cell, red_zone: false, position, go, skipped_cell })
 }
 
 /// A bounded reader over bytes that may be anybody's.

@@ -19,8 +19,6 @@ pub enum Rung {
     ShortJump,
     /// A `ret` or short tail, with the padding that follows or the straight code before it.
     Exit,
-    /// Reserved: a relocated copy of a whole leaf function.
-    Copy,
 }
 
 impl Rung {
@@ -33,7 +31,6 @@ impl Rung {
             Self::Window => "window",
             Self::ShortJump => "short_jump",
             Self::Exit => "exit",
-            Self::Copy => "copy",
         }
     }
 }

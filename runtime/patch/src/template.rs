@@ -31,6 +31,35 @@
 //!             lock inc qword [rip+skipped]
 //!             popfq
 //!             jmp   closed
+//!
+//!  hit:       mov   r12, rcx              Go, in a function without a stack check: nothing is pushed before the
+//!             mov   rcx, [rip+gate]       room is known, and r12 and r13 hold nothing
+//!             jrcxz closed
+//!             mov   rcx, r14              no goroutine, no room
+//!             jrcxz none
+//!             mov   rcx, [r14]            g.stack.lo
+//!             ...                         as above: 0 or 0xff
+//!             mov   r13, [r14+8]          g.stack.hi
+//!             not   r13
+//!             lea   r13, [rsp+r13+1]      rsp - hi
+//!             not   r13                   hi - rsp - 1, negative when this is not its stack
+//!             bswap r13
+//!             movzx r13d, r13b            0 or 0xff
+//!             lea   rcx, [rcx+r13]
+//!             jrcxz open
+//!  none:      mov   r13, rax              only where losses are counted; flags are kept without a stack
+//!             lahf
+//!             seto  al
+//!             lock inc qword [rip+skipped]
+//!             add   al, 0x7f              overflows where it had
+//!             sahf
+//!             mov   rax, r13
+//!             jmp   closed
+//!  open:      push  r12                   what the agent takes for rcx
+//!             mov   ecx, site
+//!             call  [rip+agent_cell]
+//!             lea   rsp, [rsp+8]
+//!  closed:    mov   rcx, r12
 //! ```
 //!
 //! A closed gate costs, besides the two jumps and the window: a push, a load, a jrcxz, a pop, and two `lea` where
@@ -72,6 +101,8 @@ pub enum Part {
     SkipRedZone,
     /// `push rcx`.
     SaveRcx,
+    /// `mov r12,rcx`.
+    KeepRcx,
     /// `mov rcx,[rip+gate]`.
     LoadGate,
     /// `jrcxz closed`.
@@ -80,14 +111,20 @@ pub enum Part {
     MeasureStack(GoSource),
     /// `jrcxz open`.
     GoOnIfRoom,
-    /// `pushfq; lock inc qword [rip+skipped]; popfq`.
-    CountSkipped,
+    /// `pushfq; lock inc qword [rip+skipped]; popfq`; the same without a stack, where nothing may be pushed.
+    CountSkipped(GoSource),
     /// `jmp closed`.
     LeaveWithoutRoom,
+    /// `push r12`.
+    PushKept,
     /// `mov ecx, site`.
     LoadSite,
     /// `call [rip+agent_cell]`.
     CallAgent,
+    /// `lea rsp,[rsp+8]`.
+    DropKept,
+    /// `mov rcx,r12`.
+    FetchKept,
     /// `pop rcx`.
     RestoreRcx,
     /// `lea rsp,[rsp+128]`.
@@ -142,15 +179,21 @@ impl Template {
         if placement.red_zone {
             kinds.push(Part::SkipRedZone);
         }
-        kinds.extend([Part::SaveRcx, Part::LoadGate, Part::LeaveIfClosed]);
+        let unchecked = plan.go == Some(GoSource::Unchecked);
+        let save = if unchecked { Part::KeepRcx } else { Part::SaveRcx };
+        kinds.extend([save, Part::LoadGate, Part::LeaveIfClosed]);
         if let Some(source) = plan.go {
             kinds.extend([Part::MeasureStack(source), Part::GoOnIfRoom]);
             if placement.skipped_cell.is_some() {
-                kinds.push(Part::CountSkipped);
+                kinds.push(Part::CountSkipped(source));
             }
             kinds.push(Part::LeaveWithoutRoom);
         }
-        kinds.extend([Part::LoadSite, Part::CallAgent, Part::RestoreRcx]);
+        if unchecked {
+            kinds.extend([Part::PushKept, Part::LoadSite, Part::CallAgent, Part::DropKept, Part::FetchKept]);
+        } else {
+            kinds.extend([Part::LoadSite, Part::CallAgent, Part::RestoreRcx]);
+        }
         if placement.red_zone {
             kinds.push(Part::RestoreRedZone);
         }
@@ -194,12 +237,19 @@ impl Part {
         match self {
             Self::SkipRedZone => 5,
             Self::SaveRcx | Self::RestoreRcx => 1,
+            Self::KeepRcx | Self::FetchKept => 3,
             Self::LoadGate => 7,
-            Self::UnlessTaken | Self::LeaveIfClosed | Self::GoOnIfRoom | Self::LeaveWithoutRoom => 2,
+            Self::UnlessTaken
+            | Self::LeaveIfClosed
+            | Self::GoOnIfRoom
+            | Self::LeaveWithoutRoom
+            | Self::PushKept => 2,
             Self::MeasureStack(GoSource::R14) => 3 + MEASURE,
             Self::MeasureStack(GoSource::Tls(_)) => 9 + 3 + MEASURE,
-            Self::CountSkipped => 1 + 8 + 1,
-            Self::LoadSite | Self::JumpBack => 5,
+            Self::MeasureStack(GoSource::Unchecked) => 3 + 2 + 3 + MEASURE + TOP.len(),
+            Self::CountSkipped(GoSource::Unchecked) => KEEP_FLAGS.len() + 8 + RESTORE_FLAGS.len(),
+            Self::CountSkipped(_) => 1 + 8 + 1,
+            Self::LoadSite | Self::JumpBack | Self::DropKept => 5,
             Self::CallAgent => 6,
             Self::RestoreRedZone | Self::Literal => 8,
             Self::Head => head,
@@ -210,6 +260,22 @@ impl Part {
 
 /// Bytes of `not`, `lea`, `bswap`, `movzx`.
 const MEASURE: usize = 3 + 8 + 3 + 3;
+
+/// From the upper end of the goroutine's stack to the sum of both measures in rcx; without a displacement or a place.
+pub const TOP: [u8; 26] = [
+    0x4d, 0x8b, 0x6e, 0x08, // mov r13,[r14+8]
+    0x49, 0xf7, 0xd5, // not r13
+    0x4e, 0x8d, 0x6c, 0x2c, 0x01, // lea r13,[rsp+r13+1]
+    0x49, 0xf7, 0xd5, // not r13
+    0x49, 0x0f, 0xcd, // bswap r13
+    0x45, 0x0f, 0xb6, 0xed, // movzx r13d,r13b
+    0x4a, 0x8d, 0x0c, 0x29, // lea rcx,[rcx+r13]
+];
+
+/// `mov r13,rax; lahf; seto al`.
+pub const KEEP_FLAGS: [u8; 7] = [0x49, 0x89, 0xc5, 0x9f, 0x0f, 0x90, 0xc0];
+/// `add al,0x7f; sahf; mov rax,r13`.
+pub const RESTORE_FLAGS: [u8; 6] = [0x04, 0x7f, 0x9e, 0x4c, 0x89, 0xe8];
 
 /// The displacement of the `lea` that measures the stack: `1 - GO_STACK_ROOM`.
 pub const ROOM_DISPLACEMENT: i32 = 1 - GO_STACK_ROOM.cast_signed();

@@ -20,7 +20,7 @@ use crate::go::GoSource;
 use crate::refusal::{Reason, Refusal};
 use crate::relocate::{Displaced, jump, relative, short_jump};
 use crate::site_plan::HitPosition;
-use crate::template::{Part, ROOM_DISPLACEMENT, Template};
+use crate::template::{KEEP_FLAGS, Part, RESTORE_FLAGS, ROOM_DISPLACEMENT, TOP, Template};
 use crate::{JUMP, SHORT_JUMP};
 
 /// Bytes that are written over others. The address is one in the process.
@@ -94,7 +94,8 @@ impl Template {
             bytes.extend(piece);
         }
         let relocated = twins.first().map_or(address, |t| t.1)..twins.last().map_or(address, |t| t.1);
-        let first = |p: &Part| matches!(p, Part::UnlessTaken | Part::SkipRedZone | Part::SaveRcx);
+        let first =
+            |p: &Part| matches!(p, Part::UnlessTaken | Part::SkipRedZone | Part::SaveRcx | Part::KeepRcx);
         let hit = address.wrapping_add(self.offset_of(first).unwrap_or(0) as u64);
         let stands_for = self.window.get(self.before).map_or(window.end, |i| i.original);
         Ok(Trampoline {
@@ -159,12 +160,15 @@ impl Template {
         };
         let short = |opcode: u8, to: fn(&Part) -> bool| {
             let distance = self.offset_of(to).and_then(|to| u8::try_from(to.checked_sub(end)?).ok());
-            // The longest way is from a conditional exit past the whole hit, in Go: under 100 bytes.
+            // The longest way is from a conditional exit past the whole hit, in Go: under 127 bytes.
             debug_assert!(distance.is_some_and(|d| d < 0x80), "the parts in between are short");
             vec![opcode, distance.unwrap_or(0)]
         };
-        let closed = |p: &Part| matches!(p, Part::RestoreRcx);
-        let open = |p: &Part| matches!(p, Part::LoadSite);
+        let closed = |p: &Part| matches!(p, Part::RestoreRcx | Part::FetchKept);
+        let open = match self.plan.go {
+            Some(GoSource::Unchecked) => |p: &Part| matches!(p, Part::PushKept),
+            _ => |p: &Part| matches!(p, Part::LoadSite),
+        };
         Ok(match part {
             Part::UnlessTaken => {
                 let site = self.window.get(self.before);
@@ -177,15 +181,25 @@ impl Template {
             }
             Part::SkipRedZone => vec![0x48, 0x8d, 0x64, 0x24, 0x80],
             Part::SaveRcx => vec![0x51],
+            Part::KeepRcx => vec![0x49, 0x89, 0xcc],
+            Part::PushKept => vec![0x41, 0x54],
+            Part::DropKept => vec![0x48, 0x8d, 0x64, 0x24, 0x08],
+            Part::FetchKept => vec![0x4c, 0x89, 0xe1],
             Part::LoadGate => near(&[0x48, 0x8b, 0x0d], 7, self.placement.gate, "the gate")?,
             Part::LeaveIfClosed => short(0xe3, closed),
             Part::MeasureStack(source) => measure(*source),
             Part::GoOnIfRoom => short(0xe3, open),
-            Part::CountSkipped => {
+            Part::CountSkipped(source) => {
                 let cell = self.placement.skipped_cell.unwrap_or(self.placement.gate);
-                let mut out = vec![0x9c, 0xf0, 0x48, 0xff, 0x05];
-                out.extend(relative(at + 9, cell, "the counter of skipped hits")?);
-                out.push(0x9d);
+                let (keep, restore): (&[u8], &[u8]) = match source {
+                    GoSource::Unchecked => (&KEEP_FLAGS, &RESTORE_FLAGS),
+                    GoSource::R14 | GoSource::Tls(_) => (&[0x9c], &[0x9d]),
+                };
+                let mut out = keep.to_vec();
+                out.extend([0xf0, 0x48, 0xff, 0x05]);
+                let end = at + out.len() as u64 + 4;
+                out.extend(relative(end, cell, "the counter of skipped hits")?);
+                out.extend(restore);
                 out
             }
             Part::LeaveWithoutRoom => short(0xeb, closed),
@@ -231,9 +245,11 @@ impl Template {
 }
 
 /// The goroutine's stack in rcx, as 0 where a hit has room. See the drawing in `template.rs`.
-fn measure(source: GoSource) -> Vec<u8> {
+pub(crate) fn measure(source: GoSource) -> Vec<u8> {
     let mut out = match source {
         GoSource::R14 => vec![0x49, 0x8b, 0x0e],
+        // `mov rcx,r14`, then over everything up to the count where that is zero, then as above.
+        GoSource::Unchecked => vec![0x4c, 0x89, 0xf1, 0xe3, TO_COUNT, 0x49, 0x8b, 0x0e],
         GoSource::Tls(offset) => {
             let mut load = vec![0x64, 0x48, 0x8b, 0x0c, 0x25];
             load.extend(offset.to_le_bytes());
@@ -244,8 +260,14 @@ fn measure(source: GoSource) -> Vec<u8> {
     out.extend([0x48, 0xf7, 0xd1, 0x48, 0x8d, 0x8c, 0x0c]);
     out.extend(ROOM_DISPLACEMENT.to_le_bytes());
     out.extend([0x48, 0x0f, 0xc9, 0x0f, 0xb6, 0xc9]);
+    if source == GoSource::Unchecked {
+        out.extend(TOP);
+    }
     out
 }
+
+/// From the test of r14 to what follows the measure and its `jrcxz open`.
+const TO_COUNT: u8 = 3 + 3 + 8 + 3 + 3 + 26 + 2;
 
 impl Trampoline {
     /// What is written in the text, in the order in which it must be written: slack first, the window's

@@ -5,6 +5,8 @@
 //! function is one entry of the unwind table (in Go, of its own table) or one symbol, merged by address. Instructions
 //! outside of any function (padding, linkage tables) are counted, but not planned: nobody can name them.
 
+mod copies;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -58,6 +60,8 @@ pub struct Coverage {
     pub instructions: Tally,
     /// Instructions that no function contains: padding, linkage tables.
     pub outside: u64,
+    /// Of the refused entries and instructions, how many at most a copy of the whole function would add (`copies.rs`).
+    pub copies: [u64; 2],
 }
 
 /// A site: `entry`, `exit` or `instruction`, and its plan.
@@ -81,7 +85,13 @@ impl Coverage {
         let mut coverage = Self { build_id: hex(elf.build_id().unwrap_or_default()), ..Self::default() };
         let mut image = planner_image(&elf);
         change(&mut image);
+        let candidates = copies::candidates(&image);
         let analysis = Analysis::new(image);
+        let add = |plan: &Result<SitePlan, Refusal>, at: u64| {
+            let entered = plan.as_ref().is_err_and(|r| r.reason == Reason::BranchIntoWindow);
+            let function = candidates.range(..=at).next_back();
+            u64::from(entered && function.is_some_and(|(_, end)| at < *end))
+        };
         let mut starts: Vec<u64> = analysis.image().functions.iter().map(|f| f.start).collect();
         starts.sort_unstable();
         starts.dedup();
@@ -89,6 +99,7 @@ impl Coverage {
         for start in starts {
             let plan = analysis.plan(start);
             coverage.entries.add(&plan);
+            coverage.copies[0] += add(&plan, start);
             seen("entry", &plan);
             match analysis.exits(start) {
                 Ok(found) => {
@@ -114,6 +125,7 @@ impl Coverage {
                 continue;
             }
             coverage.instructions.add(&plan);
+            coverage.copies[1] += add(&plan, at);
             seen("instruction", &plan);
         }
         Ok(coverage)
@@ -154,6 +166,11 @@ impl fmt::Display for Coverage {
             "  exits: {}; {} functions with unknown ones",
             kinds.join(", "),
             self.functions_with_unknown_exits
+        )?;
+        let [entries, instructions] = self.copies;
+        writeln!(
+            f,
+            "  copies of whole functions would add at most {entries} entries, {instructions} instructions"
         )?;
         write!(f, "  {} instructions outside of functions", self.outside)
     }

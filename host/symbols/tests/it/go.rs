@@ -72,6 +72,12 @@ fn functions_are_known_in_stripped_and_position_independent_programs() {
     let image = stripped.code_image();
     assert!(image.go && image.functions.len() > 1000 && image.functions.is_sorted());
     assert!(image.never.iter().any(|(_, _, why)| why.contains("child side")), "runtime.clone");
+    assert!(image.compiled.len() > 1000 && image.compiled.is_sorted() && image.compiled.contains(&by_symbol));
+    for (name, compiled) in [("runtime.nanotime", true), ("runtime.memmove", false), ("runtime.mcall", false)]
+    {
+        let found = image.compiled.contains(&crate::address(&build(folder.path(), "again", &[]), name));
+        assert_eq!(found, compiled, "{name}");
+    }
     let (start, end) = *image.functions.iter().find(|(start, _)| *start == by_symbol).unwrap();
     assert!(end - start > 64, "as long as the function is: {start:x} {end:x}");
     let resume = image.entries.iter().filter(|at| **at > start && **at < end).count();

@@ -4,6 +4,7 @@
 //! - `short_sites`: windows that begin before the site, padding behind exits, short jumps to slack
 //! - `trampolines`: each part, each kind of relocation, twins, recognition
 //! - `go_code`: stack checks, faults, room
+//! - `go_room`: functions without a stack check
 //! - `peers`: ways in which others have crashed programs (PEERS §3), by number
 //! - `own_executable`: every function of this test binary, planned, emitted, decoded back
 //! - `exits`: returns, tail jumps, cold parts, switches
@@ -15,6 +16,8 @@ mod elf;
 mod exits;
 #[cfg(test)]
 mod go_code;
+#[cfg(test)]
+mod go_room;
 #[cfg(test)]
 mod own_executable;
 #[cfg(test)]

@@ -25,10 +25,11 @@ const DEBIAN: [(&str, &str, Promise); 4] = [
 /// with no padding within 128 bytes (the arms of a `match` that return constants; the last `ret` of a destructor).
 const OWN: Promise = [99.0, 96.0, 95.0];
 
-/// A Go program, planned as for the running program, whose goroutines are searched before anything is written. What is left
-/// is counted as what it is: a function without a stack check (`stack_unknown`) does not say how much stack is left, and
-/// nothing that may fault is displaced (`faulting`).
-const GO: Promise = [79.0, 82.0, 60.0];
+/// Go programs, planned as for the running program, whose goroutines are searched before anything is written. What is left
+/// is counted as what it is. Of entries and exits: assembly without a stack check, and what assembly calls
+/// (`stack_unknown`: how much stack is left is not to be found out without registers that are free for sure);
+/// functions that begin by reading through a pointer (`faulting`: Go turns a fault into a panic by its address).
+const GO: [(&str, Promise); 2] = [("server-go", [90.5, 95.5, 65.0]), ("server-go-new", [89.0, 94.5, 60.0])];
 /// The same where they cannot be searched (a version of Go that nobody has read): between two instructions a goroutine
 /// may be preempted (`too_short`), and a return is one byte that others follow.
 const GO_UNSEARCHED: Promise = [79.0, 0.4, 35.0];
@@ -106,24 +107,30 @@ fn libc_is_patched_as_accepted() {
     as_accepted(name, file, promise);
 }
 
-fn go_program(goroutines_searched: bool) -> Coverage {
-    let bytes = fs::read(path("server-go")).expect("it was just built");
+fn go_program(name: &str, goroutines_searched: bool) -> Coverage {
+    let bytes = fs::read(path(name)).expect("it was just built");
     let found =
         Coverage::with(&bytes, &mut |_, _| (), |image| image.goroutines_searched = goroutines_searched);
     found.unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]
-fn of_a_go_program_only_functions_without_a_stack_check_are_left() {
-    let found = go_program(true);
-    keeps("server-go", &found, GO);
-    let other = found.exits.refused.iter().filter(|(reason, _)| *reason != "stack_unknown").map(|r| r.1);
-    assert!(other.sum::<u64>() * 1000 < found.exits.total, "{found}");
+fn of_a_go_program_only_assembly_and_what_may_fault_are_left() {
+    for (name, promise) in GO {
+        let found = go_program(name, true);
+        keeps(name, &found, promise);
+        let known = ["stack_unknown", "faulting"];
+        let other = |t: &Tally| {
+            let others = t.refused.iter().filter(|(reason, _)| !known.contains(&reason.as_str()));
+            100.0 * others.map(|r| *r.1).sum::<u64>() as f64 / t.total as f64
+        };
+        assert!(other(&found.entries) < 0.2 && other(&found.exits) < 2.0, "{found}");
+    }
 }
 
 #[test]
 fn without_a_search_for_goroutines_a_go_program_is_patched_by_single_instructions() {
-    let found = go_program(false);
+    let found = go_program("server-go", false);
     keeps("server-go", &found, GO_UNSEARCHED);
     let reasons = ["stack_unknown", "too_short", "code_pointer_into_window"];
     let known = found.exits.refused.keys().all(|reason| reasons.contains(&reason.as_str()));
@@ -139,10 +146,10 @@ fn what_is_measured_of_a_go_programs_file_is_what_the_running_program_gets() {
     let said = outcome.all("verdict").next_back().expect("a summary");
     let sites = trocar_test_support::command::count(said, "sites");
     let refused = said.get("reasons").and_then(|r| r.get("too_short")).and_then(serde_json::Value::as_u64);
-    let found = go_program(true);
+    let found = go_program("server-go", true);
     let [planned, total] = [found.exits.planned.values().sum::<u64>(), found.exits.total].map(|n| n as f64);
     assert!(sites as f64 >= 0.98 * planned, "{sites} of {planned} of {total}\n{found}");
-    assert!(refused.unwrap_or(0) as f64 <= 0.001 * total, "{refused:?}");
+    assert!(refused.unwrap_or(0) as f64 <= 0.005 * total, "{refused:?}");
 }
 
 #[test]
