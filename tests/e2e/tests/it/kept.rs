@@ -201,3 +201,31 @@ fn two_sessions_on_different_functions_of_one_process_do_not_disturb_each_other(
     before.assert_same();
     assert_eq!(Target::field(&server.ask("stats"), "wrong"), 0);
 }
+
+/// At full size more hits than 32 bits can count, and eight thousand threads that come and go.
+#[test]
+fn a_session_that_goes_on_and_on_counts_right_and_grows_nowhere() {
+    let mut target = Target::start("counter");
+    let before = Snapshot::of(target.pid());
+    let mut live = Live::attached(&["count", "-p", &target.pid().to_string(), "work"]);
+    let pids = [live.pid(), target.pid()];
+    let mut calls = 0;
+    let mut round = || target.done("run 2 2200000") + target.done("fresh 8 1000");
+    let rounds = scaled(1000);
+    for _ in 0..rounds / 4 {
+        calls += round();
+    }
+    live.until_that("stats", |s| count(s, "hits") == calls);
+    let early = pids.map(process::resident_kib);
+    for _ in rounds / 4..rounds {
+        calls += round();
+    }
+    live.until_that("stats", |s| count(s, "hits") == calls);
+    for (late, early) in pids.map(process::resident_kib).into_iter().zip(early) {
+        assert!(late <= early + 128, "{early} KiB resident after a quarter, {late} KiB at the end");
+    }
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert_eq!((outcome.hits(), outcome.lost()), (calls, 0), "{outcome}");
+    before.assert_same();
+}
