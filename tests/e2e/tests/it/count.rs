@@ -101,7 +101,8 @@ fn counts_several_points_of_a_server_under_load() {
     let before = server.ask("stats");
     let mut live = live;
     live.until_that("stats", |s| s.get("final") == Some(&false.into()) && count(s, "hits") > 0);
-    let after = server.ask("stats");
+    let requests = Target::field(&before, "requests");
+    let after = server.ask_until("stats", |s| Target::field(s, "requests") > requests);
     let outcome = live.interrupt();
     outcome.assert_clean();
     let hits = |name: &str| {

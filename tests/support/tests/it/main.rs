@@ -126,8 +126,7 @@ fn signal_handlers_call_the_function_too() {
 fn servers_serve() {
     for name in ["server", "server-musl"] {
         let mut server = Target::start_with(name, &["--control", "--self-load", "5000"]);
-        // Each answer is asked for until the load has begun; a test that hangs here is ended by its limit.
-        while Target::field(&server.ask("stats"), "requests") < 100 {}
+        server.ask_until("stats", |s| Target::field(s, "requests") >= 100);
         assert_eq!(Target::field(&server.ask("stats"), "wrong"), 0, "{name}");
         assert!(server.fact("port") > 0);
     }
