@@ -67,7 +67,12 @@ fn libraries_come_and_go_under_those_who_call_them() {
         target.done("unload");
     }
     target.done("load plug-a.so");
-    assert!(target.done("churn 3 10") > 100);
+    // On a busy machine the threads may have no turn in ten cycles.
+    let mut calls = 0;
+    while calls <= 100 {
+        calls += target.done("churn 3 10");
+    }
+    target.done("follow 3 2");
 }
 
 #[test]
