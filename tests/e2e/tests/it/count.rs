@@ -155,10 +155,14 @@ fn ends_by_itself_after_the_hits_that_were_asked_for() {
 fn ends_by_itself_after_the_time_that_was_asked_for() {
     let mut target = Target::start("counter");
     target.ask("spin 2");
-    let outcome =
-        Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--for", "300ms"]).finish();
-    outcome.assert_clean();
-    assert!(outcome.hits() > 0, "{outcome}");
+    let has_hits = || {
+        let outcome =
+            Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--for", "300ms"]).finish();
+        outcome.assert_clean();
+        outcome.hits() > 0
+    };
+    // On a busy machine the target may have no turn in one of them.
+    assert!((0..50).any(|_| has_hits()), "hits in none of 50 sessions");
     target.done("halt");
 }
 

@@ -155,13 +155,17 @@ fn a_probe_whose_time_is_over_is_taken_out_and_says_so() {
     let mut target = Target::start("counter");
     let before = Snapshot::of(target.pid());
     target.ask("spin 2");
-    let outcome =
-        Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--ttl", "300ms"]).finish();
+    let has_hits = || {
+        let outcome =
+            Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--ttl", "300ms"]).finish();
+        outcome.assert_clean();
+        let state = outcome.one("state");
+        assert_eq!((text(state, "state"), text(state, "why")), ("expired", "its time to live is over"));
+        outcome.hits() > 0
+    };
+    // On a busy machine the target may have no turn in one of them.
+    assert!((0..50).any(|_| has_hits()), "hits in none of 50 sessions");
     target.done("halt");
-    outcome.assert_clean();
-    let state = outcome.one("state");
-    assert_eq!((text(state, "state"), text(state, "why")), ("expired", "its time to live is over"));
-    assert!(outcome.hits() > 0, "{outcome}");
     before.assert_same();
 }
 
