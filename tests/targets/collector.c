@@ -64,7 +64,8 @@ static void *call(void *argument) {
 
 static void *collect(void *argument) {
     (void)argument;
-    while (!atomic_load(&stop)) GC_gcollect();
+    do GC_gcollect(); /* At least once, also if its first turn comes when the others are done. */
+    while (!atomic_load(&stop));
     return NULL;
 }
 

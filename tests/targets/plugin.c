@@ -6,6 +6,8 @@
  *   call N          calls plug_twice N times and compares each answer
  *   churn T N       T threads call plug_work as fast as they can while the library is unloaded and loaded again N times:
  *                   `done CALLS`. Between two loads threads find no library and wait.
+ *   follow T N      the same, but every tenth time the library stays until somebody has written to its text, half a second
+ *                   at most
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,6 +17,8 @@
 #include <stdatomic.h>
 
 #include "line.h"
+
+enum { TEXT = 16 }; /* Bytes of a function that are compared. */
 
 static void *library;
 static char name[64];
@@ -69,7 +73,13 @@ static void *caller(void *unused) {
     return NULL;
 }
 
-static void churn(long threads, long cycles) {
+/* Waits until the text of plug_work is another one than this, half a second at most. */
+static void await_change(const unsigned char *text) {
+    for (int i = 0; i < 500 && memcmp(text, (const void *)work, TEXT) == 0; i++) usleep(1000);
+}
+
+static void churn(long threads, long cycles, int follow) {
+    unsigned char text[TEXT];
     pthread_t all[64];
     if (threads > 64 || !library) return answer("wrong: at most 64 threads, and a library");
     over = bad = 0;
@@ -85,9 +95,11 @@ static void churn(long threads, long cycles) {
         if (i % 3 == 0) usleep(1000);
         pthread_rwlock_wrlock(&loaded);
         failed |= load(i % 7 == 0 ? (strcmp(name, "plug-a.so") == 0 ? "plug-b.so" : "plug-a.so") : name) < 0;
+        if (!failed) memcpy(text, (const void *)work, TEXT);
         pthread_rwlock_unlock(&loaded);
         /* Now and then long enough to be armed. */
-        if (i % 10 == 0) usleep(100000);
+        if (i % 10 == 0 && follow && !failed) await_change(text);
+        else if (i % 10 == 0) usleep(100000);
     }
     over = 1;
     for (long i = 0; i < threads; i++) pthread_join(all[i], NULL);
@@ -118,7 +130,9 @@ int main(void) {
             else
                 answer("done %ld", a);
         } else if (command_is(line, "churn", &a, &b)) {
-            churn(a, b);
+            churn(a, b, 0);
+        } else if (command_is(line, "follow", &a, &b)) {
+            churn(a, b, 1);
         } else {
             answer("error unknown command %s", line);
         }

@@ -1,7 +1,9 @@
 /* Behaviour: memory that comes and goes, and signals that come in between, while a function is called all the time.
  *
  *   unsteady   three threads call `work(pages, n)` in bursts. Another one unmaps all pages of `pages` but the first, and maps
- *              them again. SIGALRM comes every half millisecond, to any thread, and its handler calls `work` too.
+ *              them again.
+ *   alarm      from then on SIGALRM comes every half millisecond, to any thread, and its handler calls `work` too. No thread
+ *              has another signal mask before. `alarmed`
  *   stats      `stats calls=N wrong=N`: calls so far, and results that were not as they should be
  */
 #include "line.h"
@@ -73,12 +75,14 @@ int main(void) {
     sigaction(SIGALRM, &action, NULL);
     for (int i = 0; i < WORKERS; i++) start(worker);
     start(mapper);
-    setitimer(ITIMER_REAL, &every, NULL);
     ready();
     for (char *line; (line = command());) {
         if (strcmp(line, "stats") == 0)
             answer("stats calls=%ld wrong=%ld", atomic_load(&calls), atomic_load(&wrong));
-        else
+        else if (strcmp(line, "alarm") == 0) {
+            setitimer(ITIMER_REAL, &every, NULL);
+            answer("alarmed");
+        } else
             answer("error unknown command: %s", line);
     }
     return 0;

@@ -9,6 +9,7 @@
 //! it is refused, so is attaching. Their number is in `/proc` since Linux 5.9; before, everything is forbidden.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use libc::pid_t;
 use trocar_abi::control::flags;
@@ -22,6 +23,13 @@ use crate::tracer::transaction;
 
 /// Threads that are stopped to be read for one attachment. What is not read then is forbidden for good.
 const READINGS: u32 = 4096;
+/// How often threads that did not stop in time are tried again before anything is loaded: on a busy machine each needs its
+/// turn on a processor first.
+const TRIES: u32 = 25;
+/// Not after this time: one that cannot stop (a vfork parent) has taken so long at the first try.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the target runs between two tries.
+const BACK_OFF: Duration = Duration::from_millis(1);
 
 /// The filters of a process.
 #[derive(Debug)]
@@ -56,7 +64,14 @@ impl Filters {
             readings: READINGS,
         };
         filters.consider(&counts(pid, &tasks(pid).unwrap_or_default()));
-        filters.read(stops);
+        let began = Instant::now();
+        for _ in 0..TRIES {
+            filters.read(stops);
+            if !filters.can_read() || began.elapsed() >= PATIENCE {
+                break;
+            }
+            std::thread::sleep(BACK_OFF);
+        }
         if filters.unread.is_empty() {
             filters.least = filters.known.values().copied().min();
         }

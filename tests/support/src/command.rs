@@ -5,12 +5,16 @@ use std::io::{Read, Seek};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::lines::Lines;
 use crate::target::{profile_folder, wait};
+
+/// How long something is waited for while other lines come. As [`crate::lines::PATIENCE`], far above what anything takes.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The built `trocar`: `TROCAR_BIN`, or the one beside the running test.
 ///
@@ -108,14 +112,16 @@ impl Live {
     /// Reads on until an object of this kind comes for which `is` holds.
     ///
     /// # Panics
-    /// If the command ends before that, with all it said.
+    /// If the command ends before that, or none comes for minutes, with all it said.
     pub fn until_that(&mut self, kind: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
         while let Some(line) = self.stdout.next_line() {
             let object = parse(&self.command, &line);
             self.lines.push(object.clone());
             if text(&object, "kind") == kind && is(&object) {
                 return object;
             }
+            self.assert_before(deadline, &format!("say the `{kind}` that is waited for"));
         }
         let status = wait(&mut self.child);
         let said = self.said();
@@ -166,11 +172,13 @@ impl Live {
     /// Reads until it ends by itself.
     ///
     /// # Panics
-    /// If it does not, or a line is not a JSON object with `kind` and `ts`.
+    /// If it does not within minutes, or a line is not a JSON object with `kind` and `ts`.
     #[must_use]
     pub fn finish(mut self) -> Outcome {
+        let deadline = Instant::now() + PATIENCE;
         while let Some(line) = self.stdout.next_line() {
             self.lines.push(parse(&self.command, &line));
+            self.assert_before(deadline, "end");
         }
         let status = wait(&mut self.child);
         let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
@@ -182,6 +190,13 @@ impl Live {
             status,
             lines: std::mem::take(&mut self.lines),
             stderr,
+        }
+    }
+
+    fn assert_before(&mut self, deadline: Instant, what: &str) {
+        if Instant::now() > deadline {
+            let said = self.said();
+            panic!("{} did not {what} within {} s\n{said}", self.command, PATIENCE.as_secs());
         }
     }
 

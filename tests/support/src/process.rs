@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+use crate::lines::PATIENCE;
 
 /// How the names of our mappings in a target begin.
 const OURS: &str = "/memfd:trocar-";
@@ -113,11 +116,29 @@ pub fn threads(pid: u32) -> BTreeSet<u32> {
     entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Whether a thread blocks all signals that can be blocked, as libc has it while a thread is being made.
-#[must_use]
-pub fn thread_blocks_everything(pid: u32, tid: u32) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
-    text.lines().any(|l| l.starts_with("SigBlk:") && l.ends_with("fffffffffffbfeff"))
+/// All signals that can be blocked, as libc has it while a thread is being made.
+const EVERYTHING: &str = "fffffffffffbfeff";
+
+/// SigBlk of each thread, seen while none was being born: for a moment those block every signal, which is not how they will
+/// stay.
+///
+/// # Panics
+/// If the process is gone, or a thread goes on blocking everything.
+pub(crate) fn masks(pid: u32) -> BTreeMap<u32, String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mask = |tid: u32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+            Some((tid, field_of(&text, "SigBlk")))
+        };
+        // The same look that finds no newborn gives the masks: in a second one there may be others.
+        let masks: BTreeMap<u32, String> = threads(pid).into_iter().filter_map(mask).collect();
+        if masks.values().all(|mask| mask != EVERYTHING) {
+            return masks;
+        }
+        assert!(Instant::now() < deadline, "a thread of {pid} goes on blocking everything: {masks:?}");
+        std::thread::yield_now();
+    }
 }
 
 /// Resident memory in KiB.
@@ -152,10 +173,7 @@ impl Snapshot {
     /// If the process is gone or not ours to read.
     #[must_use]
     pub fn of(pid: u32) -> Self {
-        // Threads that are being born block every signal for a moment; that is not how they will stay.
-        while threads(pid).iter().any(|&tid| thread_blocks_everything(pid, tid)) {
-            std::thread::yield_now();
-        }
+        let blocked = masks(pid);
         let mut kinds = BTreeMap::new();
         for m in mappings(pid) {
             let of_target =
@@ -164,10 +182,6 @@ impl Snapshot {
                 *kinds.entry((m.permissions, m.name)).or_insert(0) += 1;
             }
         }
-        let blocked = threads(pid).into_iter().filter_map(|tid| {
-            let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
-            Some((tid, field_of(&text, "SigBlk")))
-        });
         let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
         let descriptors = links.flatten().filter_map(|link| {
             let to = fs::read_link(link.path()).ok()?;
@@ -177,14 +191,15 @@ impl Snapshot {
             pid,
             mappings: kinds,
             process: ["SigCgt", "SigIgn", "Seccomp"].map(|f| without_libc_signals(&status(pid, f))).to_vec(),
-            blocked: blocked.collect(),
+            blocked,
             descriptors: descriptors.collect(),
         }
     }
 
     /// Proves that the process is as it was: text equals its files, no mapping and no descriptor more, the same
     /// signal dispositions and masks, no tracer. Threads, descriptors and mappings that the target itself ended
-    /// meanwhile may be missing.
+    /// meanwhile may be missing. What the target itself does for a moment, such as to block a signal while it handles it or
+    /// to open a file, is waited for to pass.
     ///
     /// # Panics
     /// With what differs.
@@ -192,7 +207,17 @@ impl Snapshot {
         let pid = self.pid;
         let differences = text_differences(pid);
         assert!(differences.is_empty(), "text of {pid} differs from its files: {differences:#?}");
-        let now = Self::of(pid);
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(difference) = self.assert_same_but_for(Self::of(pid)) {
+            assert!(Instant::now() < deadline, "{difference}");
+            std::thread::yield_now();
+        }
+        assert_eq!(status(pid, "TracerPid"), "0", "somebody still traces {pid}");
+    }
+
+    /// Proves what no target changes for a moment, and gives the first difference of what it may.
+    fn assert_same_but_for(&self, now: Self) -> Option<String> {
+        let pid = self.pid;
         for (kind, n) in &now.mappings {
             let before = self.mappings.get(kind).copied().unwrap_or_default();
             assert!(*n <= before, "process {pid} has {n} mappings {kind:?}, it had {before}");
@@ -203,14 +228,15 @@ impl Snapshot {
         }
         assert_eq!(now.process, self.process, "SigCgt, SigIgn, Seccomp of {pid}");
         for (tid, mask) in &self.blocked {
-            assert_eq!(now.blocked.get(tid).unwrap_or(mask), mask, "SigBlk of thread {tid} of {pid}");
+            if let Some(other) = now.blocked.get(tid).filter(|other| *other != mask) {
+                return Some(format!("SigBlk of thread {tid} of {pid} is {other}, it was {mask}"));
+            }
         }
         // A server's own connections come and go.
-        for (number, what) in now.descriptors.iter().filter(|(_, what)| !what.starts_with("socket:")) {
-            let before = self.descriptors.get(number);
-            assert_eq!(before, Some(what), "descriptor {number} of {pid} is {what}, it was {before:?}");
-        }
-        assert_eq!(status(pid, "TracerPid"), "0", "somebody still traces {pid}");
+        let mut open = now.descriptors.iter().filter(|(_, what)| !what.starts_with("socket:"));
+        let (number, what) = open.find(|(number, what)| self.descriptors.get(*number) != Some(*what))?;
+        let before = self.descriptors.get(number);
+        Some(format!("descriptor {number} of {pid} is {what}, it was {before:?}"))
     }
 }
 

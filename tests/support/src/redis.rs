@@ -80,10 +80,7 @@ impl Redis {
         }
         let client = TcpStream::connect(("127.0.0.1", port)).expect("redis accepts connections");
         // Its helper threads are being born when it says that it is ready: until then they block every signal.
-        let unborn = |tid: &u32| crate::process::thread_blocks_everything(server.id(), *tid);
-        while crate::process::threads(server.id()).iter().any(unborn) {
-            std::thread::yield_now();
-        }
+        crate::process::masks(server.id());
         Some(Self { server, _log: log, client: Lines::new(client), port, _folder: folder })
     }
 

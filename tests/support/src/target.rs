@@ -149,6 +149,23 @@ impl Target {
         })
     }
 
+    /// Asks again and again until the answer is such a one, and returns it.
+    ///
+    /// # Panics
+    /// If none is within [`PATIENCE`], with the last one, or if the target is gone.
+    pub fn ask_until(&mut self, command: &str, is: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(command);
+            if is(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "`{command}` goes on being answered with `{answer}`");
+            // What is waited for needs a turn on a processor.
+            std::thread::yield_now();
+        }
+    }
+
     /// Sends a line that has no answer.
     ///
     /// # Panics

@@ -15,6 +15,9 @@ use crate::request::Stops;
 use crate::tracer::transaction;
 use crate::watched::Watched;
 
+/// Looks at what is not as it was, while modules go and come.
+const LOOKS: u32 = 16;
+
 impl Attachment {
     /// Looks for modules that the program has unloaded. Their sites are retired: their text went with them, and whatever
     /// lies there from now on is not touched. Indexes of the sites that are retired since the last look.
@@ -126,17 +129,34 @@ impl Attachment {
         Ok((done, gone.in_use))
     }
 
+    /// The sites of the modules that have gone, by what lies in their place.
+    fn went(&self, text: &[Text]) -> Vec<Range<usize>> {
+        let went = |m: &&Watched| {
+            let mut own = text.iter().filter(|t| m.sites.contains(&t.site));
+            let other = m.head.as_ref().is_some_and(|head| !head.is_there(&self.memory));
+            !m.gone && own.any(|t| !t.is_same() && (t.is_void() || other))
+        };
+        self.modules.iter().filter(went).map(|m| m.sites.clone()).collect()
+    }
+
     /// The text of the sites whose modules are there, with what lies there now. A module may also have gone since it was
     /// restored.
     fn text_after(&mut self, retired: &mut Vec<usize>) -> Result<Vec<Text>, Failure> {
         let mut text = proof::after(&self.memory, self.text.clone());
-        let went = |m: &Watched| {
-            let mut own = text.iter().filter(|t| m.sites.contains(&t.site));
-            let other = m.head.as_ref().is_some_and(|head| !head.is_there(&self.memory));
-            own.any(|t| !t.is_same() && (t.is_void() || other))
-        };
-        let went: Vec<Range<usize>> =
-            self.modules.iter().filter(|m| !m.gone && went(m)).map(|m| m.sites.clone()).collect();
+        let mut went = self.went(&text);
+        // One that had gone may have come again when its head was looked at: what differs must do so in the next look, too.
+        for _ in 0..LOOKS {
+            let is_told = |t: &Text| t.is_same() || went.iter().any(|w| w.contains(&t.site));
+            if text.iter().all(is_told) {
+                break;
+            }
+            let now = proof::after(&self.memory, text.clone());
+            let gone_now = self.went(&now);
+            if now == text && gone_now == went {
+                break;
+            }
+            (text, went) = (now, gone_now);
+        }
         if went.is_empty() {
             return Ok(text);
         }

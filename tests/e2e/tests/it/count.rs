@@ -101,7 +101,8 @@ fn counts_several_points_of_a_server_under_load() {
     let before = server.ask("stats");
     let mut live = live;
     live.until_that("stats", |s| s.get("final") == Some(&false.into()) && count(s, "hits") > 0);
-    let after = server.ask("stats");
+    let requests = Target::field(&before, "requests");
+    let after = server.ask_until("stats", |s| Target::field(s, "requests") > requests);
     let outcome = live.interrupt();
     outcome.assert_clean();
     let hits = |name: &str| {
@@ -154,10 +155,14 @@ fn ends_by_itself_after_the_hits_that_were_asked_for() {
 fn ends_by_itself_after_the_time_that_was_asked_for() {
     let mut target = Target::start("counter");
     target.ask("spin 2");
-    let outcome =
-        Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--for", "300ms"]).finish();
-    outcome.assert_clean();
-    assert!(outcome.hits() > 0, "{outcome}");
+    let has_hits = || {
+        let outcome =
+            Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--for", "300ms"]).finish();
+        outcome.assert_clean();
+        outcome.hits() > 0
+    };
+    // On a busy machine the target may have no turn in one of them.
+    assert!((0..50).any(|_| has_hits()), "hits in none of 50 sessions");
     target.done("halt");
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 use trocar_test_support::command::{binary, count, text};
-use trocar_test_support::{Live, Target};
+use trocar_test_support::{Live, Target, process};
 
 /// A probe in a folder of its own, with a name that a shell has to be told carefully.
 struct Case {
@@ -51,7 +51,11 @@ impl Case {
         assert_eq!(text(&evidence, "point"), "work");
         assert_eq!(text(&evidence, "handler"), "on_hit");
         assert_eq!(evidence.get("args").and_then(Value::as_array).map(Vec::len), Some(6));
-        assert!(count(&evidence, "tid") >= u64::from(target.pid()), "{evidence}");
+        let threads = process::threads(target.pid());
+        assert!(
+            threads.iter().any(|tid| u64::from(*tid) == count(&evidence, "tid")),
+            "{threads:?} {evidence}"
+        );
         evidence
     }
 

@@ -40,13 +40,15 @@ fn without_a_linkage_table_every_call_is_a_site() {
     target.done("run 1 1");
     let pid = target.pid().to_string();
     let before = Snapshot::of(target.pid());
-    let live = Live::attached(&["count", "-p", &pid, "import:markers-noplt:fgets"]);
+    let mut live = Live::attached(&["count", "-p", &pid, "import:markers-noplt:fgets"]);
     for _ in 0..100 {
         target.done("run 1 1");
     }
+    // The one that waited for the first command had begun before the probe came. The last one begins after the last
+    // answer, when its thread has a turn.
+    live.until_that("stats", |s| count(s, "hits") >= 100);
     let outcome = live.interrupt();
     outcome.assert_clean();
-    // The one that waited for the first command had begun before the probe came; the last one has begun.
     assert_eq!(outcome.hits(), 100, "{outcome}");
     before.assert_same();
     let outcome = run(&["points", "-p", &pid, "import:markers-noplt:fgets"]);

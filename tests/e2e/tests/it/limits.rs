@@ -22,13 +22,17 @@ fn event() -> Probe {
     )
 }
 
-/// A probe that uses nearly all of its fuel at every hit, and never all: eight operators a round.
+/// What may be used at every hit so that some tens of hits a second are more than a probe's share of a core, since on a busy
+/// machine there may be no more: a millisecond or so.
+const FUEL: &str = "10000000";
+
+/// A probe that uses nearly all of that at every hit, and never all: eight operators a round.
 fn burner() -> Probe {
     Probe::of_wat(
         r#"(module (func (export "on_hit") (local $i i32)
             (loop $again
               (local.set $i (i32.add (local.get $i) (i32.const 1)))
-              (br_if $again (i32.lt_u (local.get $i) (i32.const 1200))))))"#,
+              (br_if $again (i32.lt_u (local.get $i) (i32.const 1200000))))))"#,
     )
 }
 
@@ -72,7 +76,8 @@ fn a_probe_that_burns_its_fuel_on_redis_is_suspended_and_redis_serves_on() {
     let snapshot = Snapshot::of(redis.pid());
     let before: u64 = redis.commandstats().values().sum();
     let (probe, pid) = (burner(), redis.pid().to_string());
-    let mut live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", "processCommand"]);
+    let args = ["load", probe.path(), "-p", &pid, "--at", "processCommand", "--fuel", FUEL];
+    let mut live = Live::attached(&args);
     let rates = redis.benchmark("get,set", scaled(2_000_000)).finish();
     assert_eq!(rates.len(), 2, "{rates:?}");
     let state = live.until_that("state", |s| text(s, "state") == "suspended");
@@ -93,20 +98,20 @@ fn a_probe_that_burns_its_fuel_on_redis_is_suspended_and_redis_serves_on() {
 
 #[test]
 fn a_suspended_probe_goes_on_in_the_next_second() {
-    let (probe, mut target) = (burner(), Target::start("counter"));
-    let pid = target.pid().to_string();
-    target.ask("spin 1");
-    let mut live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", "work", "--max-core", "90"]);
-    // Suspended hits cost something too, here half a core: the limit is above that.
+    // Suspended hits cost something too: where a function is called all the time, half of what the thread has.
+    let mut server = Target::start_with("server", &["--control", "--self-load", "4000"]);
+    let (probe, pid) = (burner(), server.pid().to_string());
+    let args = ["load", probe.path(), "-p", &pid, "--at", "handle_request", "--fuel", FUEL];
+    let mut live = Live::attached(&args);
     for _ in 0..2 {
         live.until_that("state", |s| text(s, "state") == "suspended");
         live.until_that("state", |s| text(s, "state") == "armed");
     }
-    target.done("halt");
     let outcome = live.interrupt();
     outcome.assert_clean();
     assert_eq!(outcome.lost(), outcome.lost_as("suspended"), "{outcome}");
     assert!(outcome.hits() > executed(&outcome), "{outcome}");
+    assert_eq!(Target::field(&server.ask("stats"), "wrong"), 0);
 }
 
 #[test]
@@ -155,13 +160,17 @@ fn a_probe_whose_time_is_over_is_taken_out_and_says_so() {
     let mut target = Target::start("counter");
     let before = Snapshot::of(target.pid());
     target.ask("spin 2");
-    let outcome =
-        Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--ttl", "300ms"]).finish();
+    let has_hits = || {
+        let outcome =
+            Live::attached(&["count", "-p", &target.pid().to_string(), "work", "--ttl", "300ms"]).finish();
+        outcome.assert_clean();
+        let state = outcome.one("state");
+        assert_eq!((text(state, "state"), text(state, "why")), ("expired", "its time to live is over"));
+        outcome.hits() > 0
+    };
+    // On a busy machine the target may have no turn in one of them.
+    assert!((0..50).any(|_| has_hits()), "hits in none of 50 sessions");
     target.done("halt");
-    outcome.assert_clean();
-    let state = outcome.one("state");
-    assert_eq!((text(state, "state"), text(state, "why")), ("expired", "its time to live is over"));
-    assert!(outcome.hits() > 0, "{outcome}");
     before.assert_same();
 }
 

@@ -97,7 +97,9 @@ fn a_probe_in_a_container_reads_memory_and_knows_threads_by_the_ids_that_they_ha
     container.target.done("run 2 1");
     let before = Snapshot::of(container.pid());
     container.target.ask("spin 2");
-    let live = Live::attached(&["load", probe.path(), "-p", &container.pid().to_string(), "--at", "work"]);
+    let pid = container.pid().to_string();
+    // With cores of its own: what spins has used up a small share before the others come.
+    let live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", "work", "--max-core", "400"]);
     container.target.done("halt");
     container.target.done("run 4 100");
     let mut workers = threads_inside(container.pid());

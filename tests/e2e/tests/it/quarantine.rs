@@ -171,7 +171,9 @@ fn a_module_that_exhausts_the_compiler_leaves_the_target_untouched_and_the_next_
     let pid = target.pid().to_string();
     let refused = run(&["load", hostile.path(), "-p", &pid, "--at", "work"]);
     assert_eq!(refused.status, 8, "{refused}");
-    assert!(text(refused.one("error"), "message").contains("MiB of memory"), "{refused}");
+    // Which of the compiler's limits comes first is the machine's affair.
+    let message = text(refused.one("error"), "message");
+    assert!(message.contains("MiB of memory") || message.contains("s of processor time"), "{refused}");
     before.assert_same();
     assert_eq!(target.done("run 4 1000"), 4000);
     let live = Live::attached(&["load", counter().path(), "-p", &pid, "--at", "work"]);

@@ -13,6 +13,10 @@ use trocar_test_support::{Live, Outcome, Snapshot, Target};
 const HITS: &str = "60";
 /// Time after which one is taken out whose condition never holds: its hits are not executed.
 const TIME: &str = "2s";
+/// Hits without which nothing is known of a probe that nothing stopped: fewer traps bring no quarantine.
+const FEWEST: u64 = 3;
+/// How often a probe with fewer is loaded again.
+const AGAIN: usize = 20;
 /// Probes after which the target's memory is taken for the first time: it has its keys and its stacks then.
 const WARM: usize = 25;
 /// KiB by which it may have more at the end.
@@ -32,22 +36,35 @@ pub struct Patient {
 impl Patient {
     /// Starts one of the programs that probes of the corpus may name.
     pub fn start(name: &str) -> Self {
-        let (target, point, counted) = match name {
-            "server" => (
-                Target::start_with("server", &["--self-load", "4000", "--control"]),
-                "handle_request",
-                "requests",
-            ),
-            "unsteady" => (Target::start("unsteady"), "work", "calls"),
+        let (mut target, point) = match name {
+            "server" => {
+                (Target::start_with("server", &["--self-load", "4000", "--control"]), "handle_request")
+            }
+            "unsteady" => (Target::start("unsteady"), "work"),
             other => panic!("no probe can be loaded into {other}"),
         };
-        let _ = counted;
         let before = Snapshot::of(target.pid());
+        if name == "unsteady" {
+            // Not earlier: the mask of a thread that handles its signal is not the one that it has.
+            assert_eq!(target.ask("alarm"), "alarmed");
+        }
         Self { target, point, before, calls: 0, probes: 0, warm_kib: 0, peak_kib: 0 }
     }
 
-    /// Loads a probe, lets it be hit, and takes it out, unless it ends before.
+    /// Loads a probe, lets it be hit, and takes it out, unless it ends before. On a busy machine the target may hardly have
+    /// had a turn by then: again.
     pub fn load(&mut self, path: &str, args: &[String]) -> Outcome {
+        let mut outcome = self.load_once(path, args);
+        for _ in 0..AGAIN {
+            if outcome.status != 0 || outcome.hits() >= FEWEST {
+                break;
+            }
+            outcome = self.load_once(path, args);
+        }
+        outcome
+    }
+
+    fn load_once(&self, path: &str, args: &[String]) -> Outcome {
         let pid = self.target.pid().to_string();
         let mut command = Command::new(binary());
         command

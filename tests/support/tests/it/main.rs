@@ -67,7 +67,12 @@ fn libraries_come_and_go_under_those_who_call_them() {
         target.done("unload");
     }
     target.done("load plug-a.so");
-    assert!(target.done("churn 3 10") > 100);
+    // On a busy machine the threads may have no turn in ten cycles.
+    let mut calls = 0;
+    while calls <= 100 {
+        calls += target.done("churn 3 10");
+    }
+    target.done("follow 3 2");
 }
 
 #[test]
@@ -126,8 +131,7 @@ fn signal_handlers_call_the_function_too() {
 fn servers_serve() {
     for name in ["server", "server-musl"] {
         let mut server = Target::start_with(name, &["--control", "--self-load", "5000"]);
-        // Each answer is asked for until the load has begun; a test that hangs here is ended by its limit.
-        while Target::field(&server.ask("stats"), "requests") < 100 {}
+        server.ask_until("stats", |s| Target::field(s, "requests") >= 100);
         assert_eq!(Target::field(&server.ask("stats"), "wrong"), 0, "{name}");
         assert!(server.fact("port") > 0);
     }
