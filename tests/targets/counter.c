@@ -1,6 +1,7 @@
 /* Behaviour: threads that call `work` an exact number of times on command. Built in many variants (build).
  *
  *   run THREADS CALLS     on threads that are kept; `done TOTAL`, TOTAL = THREADS * CALLS
+ *   alone INDEX CALLS     the kept thread INDEX (from zero) alone calls, and the others not once; `done CALLS`
  *   fresh THREADS CALLS   the same on threads that are made for it and end with it
  *   spin THREADS          kept threads call `work` until `halt`; `spinning THREADS`
  *   halt                  `done TOTAL`, the number of calls since `spin`
@@ -60,11 +61,11 @@ static void *worker(void *argument) {
     return NULL;
 }
 
-/* Grows the kept threads to `threads` and hands each its job. */
-static void hand_out(long threads, long calls) {
+/* Grows the kept threads to `threads` and hands each its job, which is nothing for those before `from`. */
+static void hand_out(long threads, long calls, long from) {
     static long made;
     pthread_mutex_lock(&lock);
-    for (long i = 0; i < threads; i++) jobs[i].calls = calls;
+    for (long i = 0; i < threads; i++) jobs[i].calls = i < from ? 0 : calls;
     generation++;
     wanted = unfinished = threads;
     pthread_cond_broadcast(&changed);
@@ -105,13 +106,16 @@ int main(void) {
         if (spinning && strcmp(line, "halt") != 0) {
             answer("error spinning: say halt first");
         } else if (command_is(line, "run", &threads, &calls) && threads <= MAX_THREADS) {
-            hand_out(threads, calls);
+            hand_out(threads, calls, 0);
+            wait_all();
+        } else if (sscanf(line, "alone %ld %ld", &threads, &calls) == 2 && threads >= 0 && threads < MAX_THREADS) {
+            hand_out(threads + 1, calls, threads);
             wait_all();
         } else if (command_is(line, "fresh", &threads, &calls) && threads <= MAX_THREADS) {
             fresh(threads, calls);
         } else if (sscanf(line, "spin %ld", &threads) == 1 && threads >= 1 && threads <= MAX_THREADS) {
             atomic_store(&stop, 0);
-            hand_out(threads, -1);
+            hand_out(threads, -1, 0);
             spinning = threads;
             answer("spinning %ld", threads);
         } else if (strcmp(line, "halt") == 0 && spinning) {

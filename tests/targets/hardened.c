@@ -8,6 +8,8 @@
  *        dispatch   the program's own system calls are handed to itself (PR_SET_SYSCALL_USER_DISPATCH) while `work` runs
  *        notick     reading the time-stamp counter faults (PR_SET_TSC)
  *        aligned    every call of `work` is made with the flag that makes unaligned accesses fault (AC)
+ *        floats     every call of `work` is made with a rounding and exceptions of its own (MXCSR): it rounds up, and a
+ *                   float that is inexact, too small or divided by zero is a signal
  *        quiet      every signal is blocked
  *        realtime   the only thread has real-time priority and one processor
  */
@@ -33,7 +35,7 @@
 KEPT int work(int a) { WORK_BODY(a) }
 
 static volatile char selector; /* 0: calls pass; 1: they are handed to us */
-static int aligned;
+static int aligned, floats;
 
 /* A call that was handed to us is one that this program did not make. */
 static void handed(int signal) {
@@ -61,7 +63,19 @@ static void filter(void) {
     or_say("filter", prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
 }
 
+/* Nothing between the two instructions computes with floats, save a probe. What they seem to change keeps the call there. */
+static int call_with_floats(int a) {
+    unsigned own, before = 0x4000, after;
+    __asm__ volatile("stmxcsr %0" : "=m"(own));
+    __asm__ volatile("ldmxcsr %1" : "+r"(a) : "m"(before));
+    int result = work(a);
+    __asm__ volatile("stmxcsr %0" : "=m"(after), "+r"(result));
+    __asm__ volatile("ldmxcsr %0" ::"m"(own));
+    return after == before ? result : ~result;
+}
+
 static int call_work(int a) {
+    if (floats) return call_with_floats(a);
     if (!aligned) return work(a);
     int result;
     __asm__ volatile("pushfq\n orq $0x40000, (%%rsp)\n popfq" ::: "memory", "cc");
@@ -76,6 +90,7 @@ int main(int argc, char **argv) {
     int dispatch = strcmp(mode, "dispatch") == 0;
     setvbuf(stdout, NULL, _IOLBF, 4096);
     aligned = strcmp(mode, "aligned") == 0;
+    floats = strcmp(mode, "floats") == 0;
     if (strcmp(mode, "mdwe") == 0) {
         or_say("give up privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
         or_say("refuse executable memory", prctl(PR_SET_MDWE, 1, 0, 0, 0));

@@ -4,7 +4,7 @@
  *   hold WAY        a thread reads, in `spot`, a page that may not be read; the handler of SIGSEGV sleeps. WAY: 1 on the
  *                   thread's own stack; 2 on an alternate stack; 3 there, and in a second handler on top of it; 4 the
  *                   first handler has switched to a coroutine, and a second one sleeps on an alternate stack that was
- *                   installed there; `held WAY`
+ *                   installed there; 5 as 1, but in a process that shares the memory and is no thread; `held WAY`
  *   release         the page may be read, the handlers return; `done 1`, or `wrong …`
  *   run 1 CALLS     the main thread calls `spot` and `work` CALLS times each; `done CALLS`
  */
@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 
 /* 1 + 3 + 2 bytes: a jump at its entry covers all three, and the load begins inside. */
@@ -38,6 +39,7 @@ static char alternate[STACK] __attribute__((aligned(16)));
 static char own[STACK] __attribute__((aligned(16)));
 static char nested[STACK] __attribute__((aligned(16)));
 static pthread_t thread;
+static pid_t process;
 static int result;
 
 static void sleep_here(void) {
@@ -84,9 +86,29 @@ static void on_fault(int number, siginfo_t *info, void *context) {
 static void *hold(void *argument) {
     stack_t stack = {.ss_sp = alternate, .ss_size = STACK};
     (void)argument;
-    if (way > 1 && sigaltstack(&stack, NULL)) abort();
+    if (way > 1 && way < 5 && sigaltstack(&stack, NULL)) abort();
     result = spot(page);
     return NULL;
+}
+
+/* Its thread pointer is that of the thread that made it. */
+static int hold_in_a_process(void *argument) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    hold(argument);
+    return 0;
+}
+
+/* Starts what is to be held. */
+static int start(void) {
+    if (way < 5) return pthread_create(&thread, NULL, hold, NULL) == 0;
+    process = clone(hold_in_a_process, own + STACK, CLONE_VM | SIGCHLD, NULL);
+    return process > 0;
+}
+
+static int end(void) {
+    int status = 0;
+    if (way < 5) return pthread_join(thread, NULL) == 0;
+    return waitpid(process, &status, 0) == process && status == 0;
 }
 
 static int expected(int value) { return (value * 3 + 1) ^ 85; }
@@ -102,17 +124,17 @@ int main(void) {
     *page = 14;
     ready();
     for (char *line; (line = command());) {
-        if (sscanf(line, "hold %ld", &a) == 1 && a >= 1 && a <= 4 && !way) {
+        if (sscanf(line, "hold %ld", &a) == 1 && a >= 1 && a <= 5 && !way) {
             way = a;
             atomic_store(&asleep, 0);
-            if (mprotect(page, PAGE, PROT_NONE) || pthread_create(&thread, NULL, hold, NULL)) return 1;
+            if (mprotect(page, PAGE, PROT_NONE) || !start()) return 1;
             while (!atomic_load(&asleep)) sched_yield();
             answer("held %ld", a);
         } else if (strcmp(line, "release") == 0 && way) {
             if (write(gate[1], "g", 1) != 1) return 1;
-            pthread_join(thread, NULL);
+            int ended = end();
             way = 0;
-            answer("%s 1", result == expected(*page) && !atomic_load(&wrong) ? "done" : "wrong");
+            answer("%s 1", ended && result == expected(*page) && !atomic_load(&wrong) ? "done" : "wrong");
         } else if (command_is(line, "run", &a, &b)) {
             int right = 1;
             int place = 0;

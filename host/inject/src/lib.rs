@@ -30,6 +30,7 @@ mod register;
 mod request;
 mod seccomp;
 mod semaphores;
+mod sharers;
 mod stacks;
 mod stop;
 mod stub;

@@ -136,3 +136,6 @@ pub(crate) fn frames<'a>(stack: &'a Stack, sp: u64, maps: &'a [Mapping]) -> impl
         (whole && !stale).then_some(Frame { ip: *ip, sp: *saved })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
 use crate::ptrace::{self, Event, Registers};
-use crate::tracer;
+use crate::{sharers, tracer};
 
 /// How long a stop may take until everything is let go again (DESIGN §4), try by try: a thread that was asleep needs a
 /// turn on a processor before it stops, and a busy machine has none to give at once. Between tries the target runs.
@@ -81,8 +81,9 @@ impl World {
         harmless: impl Fn(u64) -> bool,
     ) -> Result<Self, Failure> {
         let mut last = None;
+        let others = sharers::of(pid);
         for deadline in DEADLINES_MS {
-            match Self::try_stop(pid, helper, Duration::from_millis(deadline), &harmless) {
+            match Self::try_stop(pid, helper, &others, Duration::from_millis(deadline), &harmless) {
                 Err(failure) if failure.kind == FailureKind::NothingPatched => last = Some(failure),
                 other => return other,
             }
@@ -94,6 +95,7 @@ impl World {
     fn try_stop(
         pid: pid_t,
         helper: pid_t,
+        others: &[pid_t],
         deadline: Duration,
         harmless: &impl Fn(u64) -> bool,
     ) -> Result<Self, Failure> {
@@ -101,12 +103,17 @@ impl World {
         let mut world = Self { pid, threads: Vec::new(), began, released: false };
         let mut waiting: Vec<pid_t> = Vec::new();
         // Before anybody is interrupted, and before the clock starts to matter to anybody.
-        let asleep: HashMap<pid_t, Asleep> =
-            tasks(pid)?.into_iter().filter_map(|tid| Some((tid, Asleep::look(tid)?))).collect();
+        let asleep: HashMap<pid_t, Asleep> = tasks(pid)?
+            .into_iter()
+            .chain(threads_of(others))
+            .filter_map(|tid| Some((tid, Asleep::look(tid)?)))
+            .collect();
         world.began = Instant::now();
+        let mut own;
         loop {
             let mut fresh = 0;
-            for tid in tasks(pid)? {
+            own = tasks(pid)?;
+            for tid in own.iter().copied().chain(threads_of(others)) {
                 let known =
                     tid == helper || world.threads.iter().any(|t| t.tid == tid) || waiting.contains(&tid);
                 if known {
@@ -124,7 +131,7 @@ impl World {
                         fresh += 1;
                     }
                     // It ended between the listing and now, or it is a zombie leader: it runs nothing any more.
-                    Err(_) if is_gone(tid) => {}
+                    Err(_) if is_gone(tid) || sharers::has_left(pid, tid) => {}
                     Err(refused) => return Err(refused.failure(pid, tid)),
                 }
             }
@@ -132,6 +139,12 @@ impl World {
             if fresh == 0 {
                 break;
             }
+        }
+        // One that has become another program meanwhile is none of ours.
+        own.sort_unstable();
+        let has_left = |t: &mut Stopped| own.binary_search(&t.tid).is_err() && sharers::has_left(pid, t.tid);
+        for mut other in world.threads.extract_if(.., has_left) {
+            other.let_go();
         }
         if world.threads.is_empty() {
             return Err(gone(pid));
@@ -270,7 +283,7 @@ impl World {
                     });
                     let Some((sp, ip)) = place.filter(|(_, ip)| harmless(*ip)) else { return true };
                     self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
-                    borrowers.extend(memory_borrowers(self.pid, tid));
+                    borrowers.extend(sharers::children(self.pid, tid));
                     false
                 });
                 // A child of vfork runs in this very memory. One that ended or execed meanwhile does not any more.
@@ -393,6 +406,11 @@ pub(crate) fn tasks(pid: pid_t) -> Result<Vec<pid_t>, Failure> {
     if tids.is_empty() { Err(gone(pid)) } else { Ok(tids) }
 }
 
+/// Threads of other processes, which share the memory of this one.
+fn threads_of(others: &[pid_t]) -> impl Iterator<Item = pid_t> {
+    others.iter().flat_map(|other| tasks(*other).unwrap_or_default())
+}
+
 /// Whether a thread has ended. A first thread that ended before the others is reported by no wait; this tells it.
 pub(crate) fn is_gone(tid: pid_t) -> bool {
     match fs::read_to_string(format!("/proc/{tid}/stat")) {
@@ -475,19 +493,6 @@ fn disturbance(tid: pid_t) -> u8 {
         Some(Sleeping { call: Some(call), .. }) if RESTARTED.contains(&call) => 2,
         Some(_) => 3,
     }
-}
-
-/// Processes that a thread has made by vfork and that still run in its memory.
-#[expect(unsafe_code, reason = "kcmp(2) has no safe interface in std")]
-fn memory_borrowers(pid: pid_t, tid: pid_t) -> Vec<pid_t> {
-    const KCMP_VM: libc::c_int = 1;
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
-    let same_memory = |child: &pid_t| {
-        // SAFETY: takes numbers. 1 to 3 say that the two differ; a kernel that cannot say is taken to say that they do not.
-        let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, *child, KCMP_VM, 0, 0) };
-        order <= 0
-    };
-    children.split_whitespace().filter_map(|c| c.parse().ok()).filter(same_memory).collect()
 }
 
 /// Why a thread could not be asked to stop.

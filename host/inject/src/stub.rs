@@ -276,6 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn no_clock_is_read_and_the_kernel_is_not_asked() {
+        let mut known = 0;
+        for (code, _) in entries(true).into_iter().chain(entries(false)) {
+            for instruction in &mut Decoder::with_ip(64, code, 0, DecoderOptions::NONE) {
+                let what = instruction.mnemonic();
+                assert!(
+                    !matches!(what, Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Syscall),
+                    "{instruction}"
+                );
+                // Nor is anything locked: each word is its context's own.
+                assert!(!instruction.has_lock_prefix() && what != Mnemonic::Xchg, "{instruction}");
+                known += usize::from(what == Mnemonic::Lahf);
+            }
+        }
+        assert_eq!(known, 4, "each of the four ways in was decoded");
+    }
+
+    #[test]
     fn what_is_pushed_is_popped() {
         for (code, _) in entries(true).into_iter().chain(entries(false)) {
             // Both ways out leave the stack as it was; the one to the agent has pushed nothing for the handler.

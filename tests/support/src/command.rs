@@ -134,9 +134,22 @@ impl Live {
         self.child.id()
     }
 
-    /// Stops it where it stands (SIGSTOP), until [`Live::go_on`].
+    /// Stops it where it stands (SIGSTOP), until [`Live::go_on`]: every thread, when this returns.
+    ///
+    /// # Panics
+    /// If it has ended.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stands = |stat: &str| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        let all_stand = || {
+            let tasks = std::fs::read_dir(&tasks).unwrap_or_else(|e| panic!("{tasks}: {e}"));
+            let stats = tasks.flatten().filter_map(|t| std::fs::read_to_string(t.path().join("stat")).ok());
+            stats.into_iter().all(|stat| stands(&stat))
+        };
+        while !all_stand() {
+            std::thread::yield_now();
+        }
     }
 
     /// Lets it go on after [`Live::stop`].

@@ -13,6 +13,7 @@ pub mod command;
 pub mod container;
 pub mod guest;
 pub mod lines;
+pub mod ours;
 pub mod process;
 pub mod redis;
 pub mod scale;
@@ -20,6 +21,7 @@ pub mod target;
 
 pub use command::{Live, Outcome, run};
 pub use container::Container;
+pub use ours::Contents;
 pub use process::Snapshot;
 pub use redis::Redis;
 pub use target::Target;

@@ -6,8 +6,13 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use trocar_test_support::command::{count, text};
+use trocar_test_support::ours::since;
+use trocar_test_support::process::mappings;
 use trocar_test_support::scale::scaled;
-use trocar_test_support::{Live, Snapshot, Target, run};
+use trocar_test_support::{Contents, Live, Snapshot, Target, run};
+
+use crate::limits::event;
+use crate::memory::in_tier;
 
 #[test]
 fn a_target_that_exits_ends_the_command_with_status_5() {
@@ -31,6 +36,21 @@ fn a_target_that_is_killed_ends_the_command_with_status_5() {
     let outcome = live.finish();
     assert_eq!(outcome.status, 5, "{outcome}");
     assert!(!text(outcome.one("exited"), "how").is_empty(), "{outcome}");
+}
+
+#[test]
+fn the_last_records_before_a_target_died_are_still_told() {
+    let (probe, mut target) = (event(), Target::start("counter"));
+    let pid = target.pid().to_string();
+    let live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", "work"]);
+    // The host does not see them before there is no target any more.
+    live.stop();
+    target.done("run 1 50");
+    target.kill();
+    live.go_on();
+    let outcome = live.finish();
+    assert_eq!(outcome.status, 5, "{outcome}");
+    assert_eq!((outcome.all("event").count(), outcome.hits(), outcome.lost()), (50, 50, 0), "{outcome}");
 }
 
 #[test]
@@ -76,6 +96,37 @@ fn a_target_runs_on_after_its_host_was_killed_and_the_next_command_removes_what_
     assert_eq!((count(reaped, "sessions"), count(reaped, "sites")), (1, 1), "{outcome}");
     assert_eq!(reaped.get("residue"), Some(&serde_json::json!([])), "{outcome}");
     before.assert_same();
+}
+
+#[test]
+fn after_the_hosts_death_no_hit_of_either_tier_runs_the_probe_and_each_is_counted_as_lost() {
+    // Numbers that nothing else in our memory has.
+    const BEFORE: u64 = 123_457;
+    const AFTER: u64 = 65_521;
+    for tier in [1, 2] {
+        let mut target = Target::start("counter");
+        target.done("run 1 10");
+        let (pid, old) = (target.pid(), mappings(target.pid()));
+        let live = in_tier(tier, &["count", "-p", &pid.to_string(), "work"]);
+        assert_eq!(target.done(&format!("run 1 {BEFORE}")), BEFORE);
+        live.kill();
+        let parts = since(&old, pid);
+        let look = || Contents::of(pid, parts.iter().filter(|p| p.is_shared()));
+        let counted = look().places_of(BEFORE);
+        assert!(!counted.is_empty(), "tier {tier}: what was counted is in the shared memory");
+        assert_eq!(target.done(&format!("run 1 {AFTER}")), AFTER);
+        let now = look();
+        for at in counted {
+            assert_eq!(now.word(at), Some(BEFORE), "tier {tier}: no probe counts at {at:#x} any more");
+        }
+        assert_eq!(now.places_of(AFTER).len(), 2, "tier {tier}: hits, and what they are lost for");
+        // The next command takes away what is there.
+        let live = Live::attached(&["count", "-p", &pid.to_string(), "work"]);
+        assert_eq!(target.done("run 1 100"), 100);
+        let outcome = live.interrupt();
+        outcome.assert_clean();
+        assert_eq!((outcome.hits(), outcome.lost()), (100, 0), "{outcome}");
+    }
 }
 
 /// A number that looks like chance and is the same each time (the finaliser of SplitMix64, Steele et al. 2014).

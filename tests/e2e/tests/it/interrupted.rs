@@ -46,6 +46,11 @@ fn a_site_that_two_handlers_will_return_into_one_after_the_other_is_refused_unti
 }
 
 #[test]
+fn a_site_that_a_process_which_shares_the_memory_will_return_into_is_refused_until_it_has() {
+    a_handler_will_return_into("5");
+}
+
+#[test]
 fn a_site_that_a_handler_will_return_into_does_not_keep_others_from_being_armed() {
     let mut target = Target::start("held");
     let pid = target.pid().to_string();
@@ -72,26 +77,36 @@ fn a_site_that_a_handler_will_return_into_does_not_keep_others_from_being_armed(
     before.assert_same();
 }
 
+/// A handler sleeps that will return to a displaced instruction while the probe goes.
+fn a_handler_sleeps_on_a_displaced_instruction(way: &str) {
+    let mut target = Target::start("held");
+    target.done("run 1 10");
+    let live = attached(&target, "spot");
+    target.ask(&format!("hold {way}"));
+    let outcome = live.interrupt();
+    let receipt = outcome.one("receipt");
+    assert_eq!(receipt.get("restored"), Some(&true.into()), "the text does not wait: {outcome}");
+    assert!(count(receipt, "mappings_left") > 0, "{outcome}");
+    assert!(receipt.to_string().contains("will return into"), "and it says why: {outcome}");
+    assert_eq!(target.done("run 1 100"), 100);
+    assert_eq!(target.done("release"), 1, "what it returned to is still there");
+    let live = attached(&target, "spot");
+    assert_eq!(target.done("run 1 100"), 100);
+    ends(live);
+    let ours = mappings(target.pid()).into_iter().filter(|m| m.name.contains("memfd:trocar-")).count();
+    assert_eq!(ours, 0, "the next command took away what was left");
+}
+
 #[test]
 fn a_handler_that_sleeps_on_a_displaced_instruction_keeps_our_memory_until_the_next_command() {
     for way in ["1", "2", "3"] {
-        let mut target = Target::start("held");
-        target.done("run 1 10");
-        let live = attached(&target, "spot");
-        target.ask(&format!("hold {way}"));
-        let outcome = live.interrupt();
-        let receipt = outcome.one("receipt");
-        assert_eq!(receipt.get("restored"), Some(&true.into()), "the text does not wait: {outcome}");
-        assert!(count(receipt, "mappings_left") > 0, "{outcome}");
-        assert!(receipt.to_string().contains("will return into"), "and it says why: {outcome}");
-        assert_eq!(target.done("run 1 100"), 100);
-        assert_eq!(target.done("release"), 1, "what it returned to is still there");
-        let live = attached(&target, "spot");
-        assert_eq!(target.done("run 1 100"), 100);
-        ends(live);
-        let ours = mappings(target.pid()).into_iter().filter(|m| m.name.contains("memfd:trocar-")).count();
-        assert_eq!(ours, 0, "the next command took away what was left");
+        a_handler_sleeps_on_a_displaced_instruction(way);
     }
+}
+
+#[test]
+fn so_does_one_in_a_process_that_shares_the_memory() {
+    a_handler_sleeps_on_a_displaced_instruction("5");
 }
 
 #[test]

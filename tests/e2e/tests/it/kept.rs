@@ -68,6 +68,34 @@ fn a_probe_that_needs_every_vector_register_changes_none() {
     assert_eq!(outcome.hits(), calls, "{outcome}");
 }
 
+/// A probe whose hits are executed if a third is what it is when it is rounded to the nearest, and division by zero is
+/// infinite and no signal.
+fn rounding() -> Probe {
+    Probe::of_wat(
+        r#"(module (memory (export "memory") 1 1) (data (i32.const 0) "\00\00\00\00\00\00\f0\3f")
+            (func (export "on_hit") (result i32)
+              (local $one f64)
+              (local.set $one (f64.load (i32.const 0)))
+              (i32.and
+                (i64.eq (i64.reinterpret_f64 (f64.div (local.get $one) (f64.const 3)))
+                        (i64.const 0x3fd5555555555555))
+                (f64.eq (f64.div (local.get $one) (f64.load (i32.const 8))) (f64.const inf)))))"#,
+    )
+}
+
+#[test]
+fn floats_of_a_probe_are_rounded_as_wasm_says_and_those_of_the_target_as_it_says() {
+    let (probe, mut target) = (rounding(), Target::start_with("hardened", &["floats"]));
+    let pid = target.pid().to_string();
+    let live = Live::attached(&["load", probe.path(), "-p", &pid, "--at", "work", "--max-core", "100"]);
+    // Ends with `wrong` if a hit changed how its caller rounds, and with a signal if the probe ran as the caller does.
+    assert_eq!(target.done("run 1 1000"), 1000);
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    let executed: u64 = outcome.final_stats().iter().map(|s| count(s, "executed")).sum();
+    assert_eq!((outcome.hits(), executed), (1000, 1000), "{outcome}");
+}
+
 #[test]
 fn all_instructions_at_once_are_patched_or_refused_with_a_reason() {
     let mut target = Target::start("redzone");

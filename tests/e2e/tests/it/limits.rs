@@ -11,7 +11,7 @@ use trocar_test_support::{Live, Outcome, Redis, Snapshot, Target, run};
 use crate::probe::Probe;
 
 /// A probe that writes an event of eight bytes at every hit.
-fn event() -> Probe {
+pub(crate) fn event() -> Probe {
     Probe::of_wat(
         r#"(module
             (import "trocar" "emit" (func $emit (param i32 i32 i32)))

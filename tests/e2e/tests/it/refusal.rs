@@ -93,7 +93,7 @@ fn a_probe_file_that_is_not_there_is_refused() {
 fn bad_point(name: &str, point: &str, words: &[&str]) {
     let mut target = Target::start(name);
     let before = Snapshot::of(target.pid());
-    refused(&run(&["count", "-p", &target.pid().to_string(), point]), 4, words);
+    refused(&run(&["count", "-p", &target.pid().to_string(), point, "--for", "1s"]), 4, words);
     before.assert_same();
     assert_eq!(target.done("run 2 10"), if name == "redzone" { 2 } else { 20 });
 }
@@ -109,6 +109,21 @@ fn a_function_that_is_not_there_is_refused_with_the_nearest_names() {
 fn the_vdso_is_refused() {
     bad_point("counter", "[vdso]:__vdso_clock_gettime", &["vdso", "kernel"]);
     bad_point("counter", "[vdso]:*", &["vdso"]);
+}
+
+#[test]
+fn the_child_side_of_clone_and_vfork_and_the_return_from_a_handler_are_refused() {
+    for (name, point, word) in [
+        ("counter", "libc.so.6:vfork", "child side"),
+        ("counter", "libc.so.6:clone", "child side"),
+        ("counter-static", "clone", "child side"),
+        ("counter-static", "clone3", "child side"),
+        ("counter-musl", "__clone", "child side"),
+        ("counter-static", "__restore_rt", "return from a signal handler"),
+        ("counter-static", "_dl_runtime_resolve_xsavec", "lazy resolver"),
+    ] {
+        bad_point(name, point, &[word]);
+    }
 }
 
 #[test]

@@ -7,20 +7,8 @@ use trocar_test_support::command::{binary, count};
 use trocar_test_support::scale::scaled;
 use trocar_test_support::{Live, Outcome, Snapshot, Target};
 
+use crate::memory::in_tier;
 use crate::probe::Probe;
-
-/// A live command in one of the tiers, whatever the environment of this test says.
-fn live(tier: u32, args: &[&str]) -> Live {
-    let mut command = Command::new(binary());
-    command.args(args).args(["-o", "json"]).env_remove("TROCAR_TIER");
-    if tier == 1 {
-        command.env("TROCAR_TIER", "1");
-    }
-    let mut live = Live::spawn(&mut command);
-    let attached = live.until("attached");
-    assert_eq!(attached.get("tier"), Some(&json!(tier)), "{attached}");
-    live
-}
 
 /// Values of all maps of a session, by name and row, and its counters.
 fn told(outcome: &Outcome) -> (Vec<serde_json::Value>, Vec<[u64; 3]>) {
@@ -40,7 +28,7 @@ fn in_both(args: &[&str], run: &str) -> (Vec<serde_json::Value>, Vec<[u64; 3]>) 
         let before = Snapshot::of(target.pid());
         let pid = target.pid().to_string();
         let args: Vec<&str> = args.iter().map(|a| if *a == "PID" { pid.as_str() } else { *a }).collect();
-        let live = live(tier, &args);
+        let live = in_tier(tier, &args);
         target.done(run);
         let outcome = live.interrupt();
         outcome.assert_clean();
@@ -71,7 +59,7 @@ fn a_count_under_a_condition_is_the_same_in_both() {
     let [[hits, executed, not]] = stats[..] else { panic!("{stats:?}") };
     assert!(hits == 4 * calls && executed + not == hits && executed > 0 && not > 0, "{stats:?}");
     let mut target = Target::start("counter");
-    let live = live(1, &["count", "-p", &target.pid().to_string(), "work", "--if", condition]);
+    let live = in_tier(1, &["count", "-p", &target.pid().to_string(), "work", "--if", condition]);
     target.done(&run);
     let outcome = live.interrupt();
     assert_eq!(told(&outcome).1, [[hits, executed, not]], "{outcome}");
@@ -122,7 +110,7 @@ fn a_program_without_a_thread_pointer_runs_on() {
     for tier in [1, 2] {
         let mut target = Target::start("bare");
         let before = Snapshot::of(target.pid());
-        let live = live(tier, &["count", "-p", &target.pid().to_string(), "work"]);
+        let live = in_tier(tier, &["count", "-p", &target.pid().to_string(), "work"]);
         assert_eq!(target.done("run 1000"), 1000);
         let outcome = live.interrupt();
         outcome.assert_clean();
@@ -145,7 +133,7 @@ fn a_condition_on_registers_changes_none_of_them() {
     let condition = "$reg.rbx + $reg.r15 + $reg.r8 + $reg.rcx + $reg.rbp == 1 || $arg0 == 77 || $ret == 5";
     let mut args = vec!["count", "-p", &pid, "--if", condition];
     args.extend(points.iter().map(String::as_str));
-    let live = live(2, &args);
+    let live = in_tier(2, &args);
     let calls = scaled(100_000);
     // `done` panics if anything changed.
     assert_eq!(target.done(&format!("run {calls} 1")), calls);

@@ -28,6 +28,7 @@ fn every_variant_of_the_counter_counts() {
     for name in variants.split_whitespace() {
         says(name, "run 3 1000", "done 3000");
         says(name, "fresh 3 1000", "done 3000");
+        says(name, "alone 2 1000", "done 1000");
     }
 }
 

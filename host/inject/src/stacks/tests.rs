@@ -1,0 +1,55 @@
+//! How far the search goes, in memory of this very process: a stack with a neighbour right above it.
+
+use memmap2::{Advice, MmapMut};
+use trocar_target::{Mapping, maps};
+
+use super::{FRAME, Frame, SEARCH, USER_CS, frames, read};
+use crate::goroutines::Known;
+use crate::memory::RemoteMemory;
+
+/// Bytes of the stack, of which the upper half is in use, and of its neighbour.
+const STACK: usize = 1 << 20;
+const NEIGHBOUR: usize = 16 << 20;
+/// Where some signal handlers would return to.
+const WITHIN: u64 = 0x1111;
+const BEYOND: u64 = 0x2222;
+
+/// What the search finds in a stack below a neighbour, whose thread pointer is so far above the stack pointer: bytes, and
+/// places that handlers return to. Signal frames are right below the end of what may be read, and right above.
+fn searched(pointer: Option<u64>) -> (u64, Vec<u64>) {
+    let mut area = MmapMut::map_anon(STACK + NEIGHBOUR).unwrap();
+    let start = area.as_ptr() as u64;
+    // Another mapping for the kernel, as with any other advice or protection.
+    area.advise_range(Advice::DontDump, STACK, NEIGHBOUR).unwrap();
+    let sp = start + STACK as u64 / 2;
+    let pid = std::process::id().cast_signed();
+    let list = maps(pid).unwrap();
+    let code = list.iter().find(|m: &&Mapping| m.execute && m.is_file()).unwrap().start;
+    let end = sp - trocar_abi::hit::RED_ZONE + SEARCH;
+    let len = 8 * FRAME as u64;
+    for (at, ip) in [(sp + 4096, 0x3333), (end - len, WITHIN), (end - len + 8 + len, BEYOND)] {
+        let mut frame = [0; FRAME];
+        frame[0] = code;
+        (frame[22], frame[24]) = (ip, USER_CS);
+        let from = usize::try_from(at - start).unwrap();
+        for (word, to) in frame.iter().zip(area[from..].chunks_mut(8)) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+    let memory = RemoteMemory::open(pid).unwrap();
+    let stack = read(&memory, &list, sp, pointer.map(|above| sp + above), &Known::default()).unwrap();
+    let found = frames(&stack, sp, &list).map(|Frame { ip, .. }| ip).collect();
+    (8 * stack.words.len() as u64, found)
+}
+
+#[test]
+fn a_stack_with_a_neighbour_above_it_is_searched_for_eight_mebibytes_and_no_further() {
+    // It may be cut by a change of protection, so what lies above may be its own.
+    assert_eq!(searched(None), (8 << 20, vec![0x3333, WITHIN]));
+}
+
+#[test]
+fn a_stack_that_holds_its_threads_control_block_is_searched_to_its_end_alone() {
+    let (bytes, found) = searched(Some(STACK as u64 / 4));
+    assert_eq!((bytes, found), (STACK as u64 / 2 + trocar_abi::hit::RED_ZONE, vec![0x3333]));
+}
