@@ -13,12 +13,12 @@ use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Patch, Trampoline, reaches_in};
 use trocar_target::{Failure, FailureKind, Mapping};
 
-use crate::goroutines::{Goroutines, Known, above};
+use crate::goroutines::{Goroutines, HIT, Known, above};
 use crate::load::{lost, unreadable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::semaphores::Raised;
-use crate::stacks::{frames, live_stacks, of_all_stacks};
+use crate::stacks::{frames, is_in_session, live_stacks, of_all_stacks};
 use crate::stop::{Stopped, World};
 use crate::threads::Seen;
 use crate::tracer;
@@ -396,9 +396,16 @@ impl Search<'_> {
         let words = stacks.iter().flat_map(|s| &s.words).copied();
         found.extend(words.filter(|word| !is_go(*word)).filter_map(|word| windows.start(word)));
         if self.goroutines.is_some() {
-            found.extend(above(memory, thread.sp)?.into_iter().filter_map(|word| windows.start(word)));
+            // In a hit that has not left this stack yet, its own frames come first.
+            let deep = if is_in_session(maps, thread.ip) { HIT } else { 0 };
+            for (stack, deep) in stacks.iter().zip(std::iter::once(deep).chain(std::iter::repeat(0))) {
+                let words = above(memory, stack.sp, deep)?;
+                found.extend(words.into_iter().filter_map(|word| windows.start(word)));
+            }
             for frame in stacks.iter().flat_map(|stack| frames(stack, thread.sp, maps)) {
-                let interrupted = above(memory, frame.sp).unwrap_or_default();
+                let interrupted =
+                    above(memory, frame.sp, if is_in_session(maps, frame.ip) { HIT } else { 0 });
+                let interrupted = interrupted.unwrap_or_default();
                 found
                     .extend(interrupted.into_iter().chain([frame.ip]).filter_map(|word| windows.start(word)));
             }

@@ -48,7 +48,7 @@ impl Placed {
                 | if plan.probe.floats { site_flags::FLOATS } else { 0 }
                 | if p.operands.is_some() { site_flags::MARKER } else { 0 }
                 | match p.plan.go {
-                    Some(GoSource::R14 | GoSource::Unchecked) => site_flags::GOROUTINE,
+                    Some(GoSource::R14 | GoSource::Unchecked(_)) => site_flags::GOROUTINE,
                     Some(GoSource::Tls(_)) | None => 0,
                 }
                 | if plan.probe.sample > 1 { site_flags::SAMPLED } else { 0 }

@@ -19,12 +19,16 @@ const SEARCH_GO: u64 = 64 << 10;
 /// Most stacks of one thread.
 const STACKS: usize = 16;
 /// Words of a signal frame up to the selectors: its return address, then `ucontext` (`struct rt_sigframe` in
-/// `asm/sigframe.h`). The stack pointer is the 21st word, the instruction pointer the 23rd.
+/// `asm/sigframe.h`).
 const FRAME: usize = 25;
+/// Most frames that a hit has on a stack of ours.
+const CHAIN: usize = 64;
 
 /// A stack, from the red zone below the stack pointer up.
 #[derive(Debug)]
 pub(crate) struct Stack {
+    /// Where somebody is on it, or will go on.
+    pub(crate) sp: u64,
     /// Address of the first word.
     start: u64,
     pub(crate) words: Vec<u64>,
@@ -33,9 +37,10 @@ pub(crate) struct Stack {
 /// A signal frame on a stack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
-    /// Where the handler returns to, and the stack pointer there.
+    /// Where the handler returns to, and the stack pointer and the frame pointer there.
     pub(crate) ip: u64,
     pub(crate) sp: u64,
+    bp: u64,
 }
 
 /// Whether the thread will return to an address that is `ours`, from a signal handler. What cannot be searched may hold
@@ -51,7 +56,8 @@ pub(crate) fn handler_returns(
     stacks.iter().any(|stack| frames(stack, thread.sp, maps).any(|frame| ours(frame.ip)))
 }
 
-/// All stacks that the thread will come back to; `None` if its own cannot be read.
+/// All stacks that the thread will come back to; `None` if its own cannot be read, or if it is not known where it was before
+/// it came to a stack of ours.
 pub(crate) fn live_stacks(
     memory: &RemoteMemory,
     thread: &Stopped,
@@ -67,7 +73,14 @@ pub(crate) fn live_stacks(
             .map(|frame| frame.sp)
             .filter(|sp| !stacks.iter().any(|s| s.holds(*sp)))
             .collect();
-        for sp in elsewhere {
+        let behind = if is_in_session(maps, stack.sp) {
+            let bp = thread.registers.map(|r| r.rbp).filter(|_| next == 0);
+            let mut bps = bp.into_iter().chain(frames(stack, thread.sp, maps).map(|frame| frame.bp));
+            Some(bps.find_map(|bp| left_behind(memory, maps, bp))?)
+        } else {
+            None
+        };
+        for sp in elsewhere.into_iter().chain(behind) {
             // One that is stale by now leads nowhere.
             let new = stacks.len() < STACKS && !stacks.iter().any(|s: &Stack| s.holds(sp));
             stacks.extend(new.then(|| read(sp)).flatten());
@@ -75,6 +88,37 @@ pub(crate) fn live_stacks(
         next += 1;
     }
     Some(stacks)
+}
+
+/// Whether an address is in memory of a session: between its code and what it shares with its host, all in one piece.
+pub(crate) fn is_in_session(maps: &[Mapping], address: u64) -> bool {
+    let is = |m: &Mapping, name: &str| m.path.as_ref().is_some_and(|p| p.to_string_lossy().contains(name));
+    let below = maps.partition_point(|m| m.start <= address);
+    let mut end = None;
+    for mapping in maps.iter().take(below).rev() {
+        let touches = end.map_or(mapping.range().contains(&address), |end| mapping.end == end);
+        if !touches || is(mapping, "memfd:trocar-shared") {
+            return false;
+        }
+        if is(mapping, "memfd:trocar-code") {
+            return true;
+        }
+        end = Some(mapping.start);
+    }
+    false
+}
+
+/// Where a thread was that is on a stack of ours, by frame pointers, which all that runs there keeps: the hit's frame is the
+/// first that is elsewhere.
+fn left_behind(memory: &RemoteMemory, maps: &[Mapping], bp: u64) -> Option<u64> {
+    let mut at = bp;
+    for _ in 0..CHAIN {
+        if !is_in_session(maps, at) {
+            return (at != bp).then_some(at);
+        }
+        at = memory.word(RemoteAddress(at)).ok().filter(|next| next.is_multiple_of(8))?;
+    }
+    None
 }
 
 /// The mappings, read anew in the stop if some thread is on a stack that is not among them: it was made since, or grew.
@@ -114,7 +158,7 @@ fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, 
     let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
     // The first mapping must be there whole; what is added to it is a guess.
     let own = usize::try_from((maps.get(at)?.end - start).min(most)).ok()?;
-    (bytes.len() >= own).then_some(Stack { start, words })
+    (bytes.len() >= own).then_some(Stack { sp, start, words })
 }
 
 /// The live signal frames of a stack.
@@ -126,14 +170,16 @@ fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, 
 pub(crate) fn frames<'a>(stack: &'a Stack, sp: u64, maps: &'a [Mapping]) -> impl Iterator<Item = Frame> + 'a {
     let is_code = |address: u64| maps.iter().any(|m| m.execute && m.range().contains(&address));
     stack.words.windows(FRAME).enumerate().filter_map(move |(at, frame)| {
-        let [restorer, flags, link, base, _, size, .., saved, _, ip, _, selectors] = frame else {
+        // r8 to r15, rdi, rsi; rbp; rbx, rdx, rax, rcx; rsp, rip, eflags (`struct sigcontext_64` in `asm/sigcontext.h`).
+        let [restorer, flags, link, base, _, size, .., bp, _, _, _, _, saved, ip, _, selectors] = frame
+        else {
             return None;
         };
         let whole = selectors & 0xffff == USER_CS && *flags <= 0xff && *link == 0 && is_code(*restorer);
         let signal_stack = *base..base.saturating_add(*size);
         let address = stack.start.wrapping_add(8 * at as u64);
         let stale = signal_stack.contains(&address) && !signal_stack.contains(&sp);
-        (whole && !stale).then_some(Frame { ip: *ip, sp: *saved })
+        (whole && !stale).then_some(Frame { ip: *ip, sp: *saved, bp: *bp })
     })
 }
 

@@ -4,8 +4,8 @@
 //!  header   magic u32 │ 0 0 │ quantum u8 │ pointer size u8 │ then words of 8 bytes:
 //!           functions │ files │ text start │ names │ units │ files │ pcs │ functab   (the last five: offsets)
 //!  functab  (entry u32, record u32) × functions, end u32     entries relative to text start, records to functab
-//!  record   entry u32 │ name i32 │ args i32 │ deferreturn u32 │ five more │ start line u32, from Go 1.20 on │
-//!           kind u8 │ flags u8 │ …
+//!  record   entry u32 │ name i32 │ args i32 │ deferreturn u32 │ frame sizes u32 │ four more │ start line u32, from
+//!           Go 1.20 on │ kind u8 │ flags u8 │ 0 │ number of descriptions u8 │ …
 //! ```
 //! Go 1.18 and later (Go's src/runtime/symtab.go: pcHeader, _func; src/internal/abi/symtab.go). In a
 //! position-independent program the text start is written by a relocation, and from Go 1.26 on it may be
@@ -30,7 +30,8 @@ pub(crate) struct GoFunction {
     pub end: u64,
     /// Where a recovered panic goes on; zero if nowhere.
     pub resume: u64,
-    /// The compiler made it: it is not assembly, and does not set its stack pointer at will.
+    /// Go's compiler made it: it is not assembly, and does not set its stack pointer at will. Nor is it C: the linker lists
+    /// what it takes from C compilers too (cgo, the race detector), with everything zero that Go's compiler tells.
     pub compiled: bool,
     /// Address of its name.
     name: u64,
@@ -91,12 +92,14 @@ impl GoTable {
             }
             let name = u64::from(u32_at(records, record + 4)?);
             let resume = u64::from(u32_at(records, record + 12)?);
-            let flags = u8_at(records, record + if magic == MAGIC_1_18 { 37 } else { 41 })?;
+            let flags_at = record + if magic == MAGIC_1_18 { 37 } else { 41 };
+            let (flags, described) = (u8_at(records, flags_at)?, u8_at(records, flags_at + 2)?);
+            let has_frames = u32_at(records, record + 16)? != 0;
             functions.push(GoFunction {
                 start,
                 end,
                 resume: if resume == 0 { 0 } else { start + resume },
-                compiled: flags & (WRITES_SP | ASSEMBLY) == 0,
+                compiled: flags & (WRITES_SP | ASSEMBLY) == 0 && has_frames && described != 0,
                 name: address.checked_add(names)?.checked_add(name)?,
             });
         }

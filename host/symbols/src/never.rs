@@ -13,6 +13,8 @@ use crate::elf::Elf;
 const CANCELLATION: &str = "a cancellation point: its range is compared with the instruction pointer";
 const SIGNAL_RETURN: &str = "the return from a signal handler: unwinders know it by its bytes";
 const CHILD_SIDE: &str = "the child side of clone or vfork runs here, on another stack or on its parent's";
+const PREEMPTED: &str =
+    "goroutines that were preempted come back through it, and a hit would hide where to from other sessions";
 const RESOLVER: &str = "the lazy resolver of the dynamic loader: every register is an argument";
 const RESTARTABLE: &str =
     "a restartable sequence: the kernel compares its range with the instruction pointer";
@@ -83,8 +85,14 @@ impl Elf {
             }
         }
         if let Some(go) = self.go_table() {
-            let clone = go.functions.iter().find(|f| go.name(self, f) == b"runtime.clone");
-            never.extend(clone.map(|f| (f.start, f.end, CHILD_SIDE)));
+            for function in &go.functions {
+                let reason = match go.name(self, function) {
+                    b"runtime.clone" => CHILD_SIDE,
+                    b"runtime.asyncPreempt2" | b"runtime.xRegRestore" | b"runtime.xRegSave" => PREEMPTED,
+                    _ => continue,
+                };
+                never.push((function.start, function.end, reason));
+            }
         }
         for pair in marks.chunks_exact(2) {
             if let [Some(from), Some(to)] = pair {

@@ -142,7 +142,10 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) ->
     let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
     let here = below & !63;
     let (stack_low, stack_high) = stack_range(&ctx.head);
-    let asks = agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) == 0;
+    // Go sets it up once, soon after a thread's start, and the stacks of goroutines are never the thread's own.
+    let always = agent.flags & flags::ALWAYS_SWITCH != 0;
+    let asks = agent.flags & (flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) == 0
+        && (!always || ctx.head.alternate_high == 0);
     let on_own = below >= stack_low && below < stack_high;
     let on_alternate = on_alternate || (asks && is_on_alternate(ctx, below, on_own));
     let stack = if on_alternate {

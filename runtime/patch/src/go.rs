@@ -15,8 +15,10 @@
 //! nothing at a function's start, nor at a return or a jump to another function; nor anywhere in a function that
 //! never names them (`abi-internal.md`). It keeps its goroutine in r14 as well. Where it calls assembly, it
 //! fetches it again at once; a function that writes r14 in any other way is one that assembly calls, and is refused.
-//! That goroutine may not be the goroutine whose stack this is, where the
-//! runtime changes stacks and in a signal handler, and it may be none: what is measured is both ends of its stack.
+//! Go's own assembly sets r14 before it calls what its compiler made; that of others may not (code that C calls, before
+//! it is known which goroutine this is), so r14 is believed only if the thread's own word says the same. That goroutine may
+//! not be the one whose stack this is, where the runtime changes stacks and in a signal handler, and there may be none:
+//! what is measured is both ends of its stack.
 
 use std::ops::Range;
 
@@ -35,9 +37,9 @@ pub enum GoSource {
     R14,
     /// At this offset from the `fs` base (ABI0, which is assembly).
     Tls(i32),
-    /// In r14, if that is a goroutine and this is its stack, which no check of the function has shown. Nothing is pushed
-    /// before that is known: r12 and r13 hold nothing here.
-    Unchecked,
+    /// In r14, if that is the goroutine at this offset from the `fs` base and this is its stack, which no check of the
+    /// function has shown. Nothing is pushed before that is known: r12 and r13 hold nothing here.
+    Unchecked(i32),
 }
 
 /// A recognised stack check.

@@ -14,6 +14,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use crate::analysis::Analysis;
 use crate::claims::Claims;
 use crate::exits::{Exit, ExitKind};
+use crate::go::GoSource;
 use crate::instruction::{Flow, flow, is_nop};
 use crate::refusal::{Reason, Refusal};
 use crate::site_plan::{HitPosition, Notes, Overwrite, Rung, SitePlan};
@@ -81,6 +82,10 @@ impl Analysis {
             }
         };
         let mut plan = self.plan_beside(exit.address, claims)?;
+        if conditional && matches!(plan.go, Some(GoSource::Unchecked(_))) {
+            let detail = "a conditional exit without a stack check, which Go's compiler does not make";
+            return Err(Refusal::new(Reason::StackUnknown, exit.address, detail));
+        }
         plan.when_taken = conditional;
         Ok(plan)
     }

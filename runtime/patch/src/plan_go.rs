@@ -79,7 +79,10 @@ impl Analysis {
         if uses.scratch && !self.between_functions(part, site) {
             return refuse("it uses r12 or r13, in which a hit would find out; probe its entry or its exits");
         }
-        self.plan_after(wanted, GoSource::Unchecked, part.start)
+        let Some(offset) = self.sweep.go_tls else {
+            return refuse("its code does not say where a thread has its goroutine");
+        };
+        self.plan_after(wanted, GoSource::Unchecked(offset), part.start)
     }
 
     /// Whether the site is where control comes from or goes to another function, and only that.

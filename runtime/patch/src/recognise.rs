@@ -129,7 +129,10 @@ fn unchecked(mut r: Reader<'_>, position: HitPosition) -> Option<Recognised> {
     let gate = r.relative()?;
     r.literal(&[0xe3])?;
     let closed = r.short()?;
-    r.literal(&measure(GoSource::Unchecked))?;
+    let mut ahead = Reader { ..r };
+    ahead.literal(&[0x64, 0x48, 0x8b, 0x0c, 0x25])?;
+    let source = GoSource::Unchecked(i32::from_le_bytes(ahead.take()?));
+    r.literal(&measure(source))?;
     r.literal(&[0xe3])?;
     let open = r.short()?;
     let mut skipped_cell = None;
@@ -151,7 +154,7 @@ fn unchecked(mut r: Reader<'_>, position: HitPosition) -> Option<Recognised> {
         return None;
     }
     r.literal(&[0x4c, 0x89, 0xe1])?;
-    let go = Some(GoSource::Unchecked);
+    let go = Some(source);
     Some(Recognised { site_index, gate, agent_cell, red_zone: false, position, go, skipped_cell })
 }
 

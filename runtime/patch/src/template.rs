@@ -35,9 +35,14 @@
 //!  hit:       mov   r12, rcx              Go, in a function without a stack check: nothing is pushed before the
 //!             mov   rcx, [rip+gate]       room is known, and r12 and r13 hold nothing
 //!             jrcxz closed
-//!             mov   rcx, r14              no goroutine, no room
+//!             mov   rcx, fs:[g]           the thread's goroutine: if there is none, there is no room
 //!             jrcxz none
-//!             mov   rcx, [r14]            g.stack.lo
+//!             mov   r13, r14
+//!             not   r13
+//!             lea   rcx, [rcx+r13+1]      minus r14: is it the same?
+//!             jrcxz same
+//!             jmp   none
+//!  same:      mov   rcx, [r14]            g.stack.lo
 //!             ...                         as above: 0 or 0xff
 //!             mov   r13, [r14+8]          g.stack.hi
 //!             not   r13
@@ -179,7 +184,7 @@ impl Template {
         if placement.red_zone {
             kinds.push(Part::SkipRedZone);
         }
-        let unchecked = plan.go == Some(GoSource::Unchecked);
+        let unchecked = matches!(plan.go, Some(GoSource::Unchecked(_)));
         let save = if unchecked { Part::KeepRcx } else { Part::SaveRcx };
         kinds.extend([save, Part::LoadGate, Part::LeaveIfClosed]);
         if let Some(source) = plan.go {
@@ -246,8 +251,8 @@ impl Part {
             | Self::PushKept => 2,
             Self::MeasureStack(GoSource::R14) => 3 + MEASURE,
             Self::MeasureStack(GoSource::Tls(_)) => 9 + 3 + MEASURE,
-            Self::MeasureStack(GoSource::Unchecked) => 3 + 2 + 3 + MEASURE + TOP.len(),
-            Self::CountSkipped(GoSource::Unchecked) => KEEP_FLAGS.len() + 8 + RESTORE_FLAGS.len(),
+            Self::MeasureStack(GoSource::Unchecked(_)) => 9 + SAME.len() + 3 + MEASURE + TOP.len(),
+            Self::CountSkipped(GoSource::Unchecked(_)) => KEEP_FLAGS.len() + 8 + RESTORE_FLAGS.len(),
             Self::CountSkipped(_) => 1 + 8 + 1,
             Self::LoadSite | Self::JumpBack | Self::DropKept => 5,
             Self::CallAgent => 6,
@@ -260,6 +265,29 @@ impl Part {
 
 /// Bytes of `not`, `lea`, `bswap`, `movzx`.
 const MEASURE: usize = 3 + 8 + 3 + 3;
+
+/// From the thread's goroutine in rcx to r14, if they are the same; else to the count behind the measure.
+pub const SAME: [u8; 17] = [
+    0xe3,
+    15 + TO_COUNT, // jrcxz none
+    0x4d,
+    0x89,
+    0xf5, // mov r13,r14
+    0x49,
+    0xf7,
+    0xd5, // not r13
+    0x4a,
+    0x8d,
+    0x4c,
+    0x29,
+    0x01, // lea rcx,[rcx+r13+1]
+    0xe3,
+    0x02, // jrcxz same
+    0xeb,
+    TO_COUNT, // jmp none
+];
+/// From there to what follows the measure and its `jrcxz open`.
+const TO_COUNT: u8 = 3 + 3 + 8 + 3 + 3 + TOP.len() as u8 + 2;
 
 /// From the upper end of the goroutine's stack to the sum of both measures in rcx; without a displacement or a place.
 pub const TOP: [u8; 26] = [

@@ -20,7 +20,7 @@ use crate::go::GoSource;
 use crate::refusal::{Reason, Refusal};
 use crate::relocate::{Displaced, jump, relative, short_jump};
 use crate::site_plan::HitPosition;
-use crate::template::{KEEP_FLAGS, Part, RESTORE_FLAGS, ROOM_DISPLACEMENT, TOP, Template};
+use crate::template::{KEEP_FLAGS, Part, RESTORE_FLAGS, ROOM_DISPLACEMENT, SAME, TOP, Template};
 use crate::{JUMP, SHORT_JUMP};
 
 /// Bytes that are written over others. The address is one in the process.
@@ -166,7 +166,7 @@ impl Template {
         };
         let closed = |p: &Part| matches!(p, Part::RestoreRcx | Part::FetchKept);
         let open = match self.plan.go {
-            Some(GoSource::Unchecked) => |p: &Part| matches!(p, Part::PushKept),
+            Some(GoSource::Unchecked(_)) => |p: &Part| matches!(p, Part::PushKept),
             _ => |p: &Part| matches!(p, Part::LoadSite),
         };
         Ok(match part {
@@ -192,7 +192,7 @@ impl Template {
             Part::CountSkipped(source) => {
                 let cell = self.placement.skipped_cell.unwrap_or(self.placement.gate);
                 let (keep, restore): (&[u8], &[u8]) = match source {
-                    GoSource::Unchecked => (&KEEP_FLAGS, &RESTORE_FLAGS),
+                    GoSource::Unchecked(_) => (&KEEP_FLAGS, &RESTORE_FLAGS),
                     GoSource::R14 | GoSource::Tls(_) => (&[0x9c], &[0x9d]),
                 };
                 let mut out = keep.to_vec();
@@ -248,8 +248,13 @@ impl Template {
 pub(crate) fn measure(source: GoSource) -> Vec<u8> {
     let mut out = match source {
         GoSource::R14 => vec![0x49, 0x8b, 0x0e],
-        // `mov rcx,r14`, then over everything up to the count where that is zero, then as above.
-        GoSource::Unchecked => vec![0x4c, 0x89, 0xf1, 0xe3, TO_COUNT, 0x49, 0x8b, 0x0e],
+        GoSource::Unchecked(offset) => {
+            let mut load = vec![0x64, 0x48, 0x8b, 0x0c, 0x25];
+            load.extend(offset.to_le_bytes());
+            load.extend(SAME);
+            load.extend([0x49, 0x8b, 0x0e]);
+            load
+        }
         GoSource::Tls(offset) => {
             let mut load = vec![0x64, 0x48, 0x8b, 0x0c, 0x25];
             load.extend(offset.to_le_bytes());
@@ -260,14 +265,11 @@ pub(crate) fn measure(source: GoSource) -> Vec<u8> {
     out.extend([0x48, 0xf7, 0xd1, 0x48, 0x8d, 0x8c, 0x0c]);
     out.extend(ROOM_DISPLACEMENT.to_le_bytes());
     out.extend([0x48, 0x0f, 0xc9, 0x0f, 0xb6, 0xc9]);
-    if source == GoSource::Unchecked {
+    if matches!(source, GoSource::Unchecked(_)) {
         out.extend(TOP);
     }
     out
 }
-
-/// From the test of r14 to what follows the measure and its `jrcxz open`.
-const TO_COUNT: u8 = 3 + 3 + 8 + 3 + 3 + 26 + 2;
 
 impl Trampoline {
     /// What is written in the text, in the order in which it must be written: slack first, the window's

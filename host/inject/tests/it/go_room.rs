@@ -1,6 +1,7 @@
 //! Go functions without a stack check: what the trampoline finds out before it pushes anything, run for real.
 #![expect(unsafe_code, reason = "code that the encoder made is run")]
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
@@ -128,6 +129,16 @@ unsafe extern "C" {
 const PAGE: usize = 4096;
 const SITE: u32 = 0x0102_0304;
 
+#[derive(Clone, Copy)]
+enum Goroutine {
+    None,
+    /// The one with the ends in the state.
+    This,
+    /// What is no goroutine: to read there is a fault.
+    Nowhere,
+}
+use Goroutine::{None as Nobody, Nowhere, This};
+
 /// `mov eax,1; ret`, and a trampoline for its start, in memory of this process.
 struct Running {
     base: NonNull<u8>,
@@ -174,12 +185,17 @@ impl Running {
         unsafe { self.base.as_ptr().add(offset) }
     }
 
-    /// A hit; with the ends of a goroutine's stack if there is one.
-    fn hit(&self, state: State, goroutine: bool) -> State {
+    /// A hit, with these goroutines in r14 and in the thread's own word.
+    fn hit(&self, state: State, [held, kept]: [Goroutine; 2]) -> State {
         let mut state = Box::new(state);
-        if goroutine {
-            state.goroutine = (&raw const state.ends) as u64;
-        }
+        let ends = (&raw const state.ends) as u64;
+        let address = |goroutine| match goroutine {
+            Goroutine::None => 0,
+            Goroutine::This => ends,
+            Goroutine::Nowhere => 0xd,
+        };
+        state.goroutine = address(held);
+        GOROUTINE.set(address(kept));
         let at: *mut State = &raw mut *state;
         // SAFETY: the assembly keeps what the C ABI says, and its State has this layout; the box stays where it is. The code
         // that it calls is the trampoline, which this test is about.
@@ -203,11 +219,33 @@ impl Drop for Running {
 /// `mov eax,1; ret`.
 const MOVE: [u8; 6] = [0xb8, 1, 0, 0, 0, 0xc3];
 
-/// The plan for its start, in a program of Go.
+thread_local! {
+    /// Stands for the word in which Go keeps a thread's goroutine.
+    static GOROUTINE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Where that word is, from the `fs` base.
+fn offset() -> i32 {
+    let base: u64;
+    // SAFETY: reads the first word at the `fs` base, which on x86-64 is the base itself (System V ABI, TLS).
+    unsafe { std::arch::asm!("mov {}, fs:[0]", out(reg) base, options(nostack, readonly, preserves_flags)) };
+    let at = GOROUTINE.with(|word| std::ptr::from_ref(word) as u64);
+    i32::try_from(at.wrapping_sub(base).cast_signed()).unwrap()
+}
+
+/// The plan for its start, in a program of Go, of which another function says where that word is.
 fn plan() -> SitePlan {
+    let says = [&[0x64, 0x48, 0x8b, 0x0c, 0x25], &offset().to_le_bytes()[..], &[0xc3]].concat();
+    let other = TEXT + 0x100;
     let image = Image {
-        text: vec![Segment { vaddr: TEXT, bytes: MOVE.as_slice().into() }],
-        functions: vec![FunctionRange { start: TEXT, end: TEXT + MOVE.len() as u64 }],
+        functions: vec![
+            FunctionRange { start: TEXT, end: TEXT + MOVE.len() as u64 },
+            FunctionRange { start: other, end: other + says.len() as u64 },
+        ],
+        text: vec![
+            Segment { vaddr: TEXT, bytes: MOVE.as_slice().into() },
+            Segment { vaddr: other, bytes: says.into() },
+        ],
         go: true,
         goroutines_searched: true,
         compiled: vec![TEXT],
@@ -253,7 +291,7 @@ fn a_hit_runs_exactly_where_the_goroutines_stack_is_this_one_and_has_room() {
             let before: [u64; 10] = std::array::from_fn(|n| 0xdead_beef_0000_0101 * (n as u64 + 1));
             let state = State { before, flags, low_below, high_above, ..State::default() };
             let skipped = running.skipped();
-            let after = running.hit(state, true);
+            let after = running.hit(state, [This, This]);
             let what = format!("{low_below:#x} below, {high_above:#x} above, flags {flags:#x}: {after:x?}");
             assert_eq!(after.hits, u64::from(expected), "{what}");
             assert_eq!(running.skipped() - skipped, u64::from(!expected), "{what}");
@@ -269,24 +307,32 @@ fn a_hit_runs_exactly_where_the_goroutines_stack_is_this_one_and_has_room() {
 
 #[test]
 fn without_a_goroutine_or_behind_a_closed_gate_nothing_is_read_or_written() {
+    let room = State { low_below: 4096, high_above: 4096, ..State::default() };
+    let others = [
+        [Nobody, Nobody],
+        [This, Nobody],
+        [Nobody, This],
+        [Nowhere, This],
+        [This, Nowhere],
+        [Nowhere, Nobody],
+    ];
     for (gate, lost) in [(1, 1), (0, 0)] {
         let running = Running::new(gate);
-        for flags in flag_patterns() {
-            let before: [u64; 10] = std::array::from_fn(|n| 0x0101_dead_beef_0000 * (n as u64 + 1));
-            let skipped = running.skipped();
-            let after = running.hit(State { before, flags, ..State::default() }, false);
-            assert_eq!(
-                (after.hits, running.skipped() - skipped, after.untouched),
-                (0, lost, 1),
-                "{after:x?}"
-            );
-            unchanged(&after, "no goroutine");
+        let closed = (gate == 0).then_some([This, This]);
+        for goroutines in others.into_iter().chain(closed) {
+            for flags in flag_patterns() {
+                let before: [u64; 10] = std::array::from_fn(|n| 0x0101_dead_beef_0000 * (n as u64 + 1));
+                let skipped = running.skipped();
+                let after = running.hit(State { before, flags, ..room }, goroutines);
+                assert_eq!(
+                    (after.hits, running.skipped() - skipped, after.untouched),
+                    (0, lost, 1),
+                    "{after:x?}"
+                );
+                unchanged(&after, "no goroutine");
+            }
         }
     }
-    let closed = Running::new(0);
-    let flags = 0x202;
-    let after = closed.hit(State { flags, low_below: 4096, high_above: 4096, ..State::default() }, true);
-    assert_eq!((after.hits, closed.skipped(), after.untouched), (0, 0, 1), "{after:x?}");
 }
 
 /// All registers are as the function leaves them, which sets rax to 1.

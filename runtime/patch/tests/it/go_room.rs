@@ -1,14 +1,27 @@
 //! Go functions without a stack check: where they are planned. What their trampolines do is in `host/inject/tests`.
 
-use trocar_patch::{Analysis, GoSource, HitPosition, Image, Placement, Reason, Refusal, SitePlan, recognise};
+use trocar_patch::{
+    Analysis, ExitKind, FunctionRange, GoSource, HitPosition, Image, Placement, Reason, Refusal, Segment,
+    SitePlan, recognise,
+};
 
 use crate::support::{BIAS, TEXT, emit, image, near, reason};
 
 /// `mov eax,1; ret`.
 const MOVE: [u8; 6] = [0xb8, 1, 0, 0, 0, 0xc3];
 
+/// Where a thread has its goroutine.
+const TLS: i32 = -8;
+
+/// Another function, as assembly has them: it says where.
+const ELSEWHERE: u64 = TEXT + 0x100;
+const SAYS: [u8; 10] = [0x64, 0x48, 0x8b, 0x0c, 0x25, 0xf8, 0xff, 0xff, 0xff, 0xc3];
+
 fn go(text: &[u8]) -> Image {
-    Image { go: true, goroutines_searched: true, compiled: vec![TEXT], ..image(text) }
+    let mut image = Image { go: true, goroutines_searched: true, compiled: vec![TEXT], ..image(text) };
+    image.text.push(Segment { vaddr: ELSEWHERE, bytes: SAYS.as_slice().into() });
+    image.functions.push(FunctionRange { start: ELSEWHERE, end: ELSEWHERE + SAYS.len() as u64 });
+    image
 }
 
 fn plan(text: &[u8], at: u64) -> Result<SitePlan, Refusal> {
@@ -18,10 +31,13 @@ fn plan(text: &[u8], at: u64) -> Result<SitePlan, Refusal> {
 #[test]
 fn functions_of_gos_compiler_need_no_stack_check() {
     let found = plan(&MOVE, TEXT).unwrap();
-    assert_eq!((found.position, found.go), (HitPosition::Before, Some(GoSource::Unchecked)));
+    assert_eq!((found.position, found.go), (HitPosition::Before, Some(GoSource::Unchecked(TLS))));
     // Those of its assembler do, and so do all where the version of Go is not known.
     let assembly = Image { compiled: Vec::new(), ..go(&MOVE) };
     assert_eq!(reason(Analysis::new(assembly).plan(TEXT)), Reason::StackUnknown);
+    // And where nothing says where a thread has its goroutine.
+    let silent = Image { go: true, goroutines_searched: true, compiled: vec![TEXT], ..image(&MOVE) };
+    assert_eq!(reason(Analysis::new(silent).plan(TEXT)), Reason::StackUnknown);
     let unsearched = Image { goroutines_searched: false, ..go(&MOVE) };
     assert_eq!(reason(Analysis::new(unsearched).plan(TEXT)), Reason::StackUnknown);
 }
@@ -85,7 +101,7 @@ fn such_a_trampoline_is_recognised() {
         let placement = Placement { red_zone: false, skipped_cell, ..near() };
         let t = emit(&plan(&MOVE, TEXT).unwrap(), &placement);
         let found = recognise(t.address, &t.bytes).unwrap();
-        assert_eq!((found.position, found.go), (HitPosition::Before, Some(GoSource::Unchecked)));
+        assert_eq!((found.position, found.go), (HitPosition::Before, Some(GoSource::Unchecked(TLS))));
         assert_eq!((found.gate, found.agent_cell), (placement.gate, placement.agent_cell));
         assert_eq!((found.site_index, found.skipped_cell), (placement.site_index, skipped_cell));
         for n in 0..t.bytes.len() - 5 - MOVE.len() {

@@ -140,6 +140,12 @@ fn nor_do_they_in_one_that_a_newer_go_made() {
     every_entry_and_exit_at_once("server-go-new");
 }
 
+#[test]
+fn nor_do_they_where_gos_linker_took_c_code_in() {
+    every_entry_and_exit_at_once("server-go-cgo");
+    every_entry_and_exit_at_once("server-go-race");
+}
+
 fn every_entry_and_exit_at_once(name: &str) {
     let mut target = Target::start(name);
     target.done("run 8 100");
