@@ -4,7 +4,8 @@
  *   hold WAY        a thread reads, in `spot`, a page that may not be read; the handler of SIGSEGV sleeps. WAY: 1 on the
  *                   thread's own stack; 2 on an alternate stack; 3 there, and in a second handler on top of it; 4 the
  *                   first handler has switched to a coroutine, and a second one sleeps on an alternate stack that was
- *                   installed there; 5 as 1, but in a process that shares the memory and is no thread; `held WAY`
+ *                   installed there; 5 as 1, but in a process that shares the memory and is no thread; 6 on the thread's
+ *                   own stack, and in a second handler on an alternate one; `held WAY`
  *   release         the page may be read, the handlers return; `done 1`, or `wrong …`
  *   run 1 CALLS     the main thread calls `spot` and `work` CALLS times each; `done CALLS`
  */
@@ -71,11 +72,19 @@ static void switch_away(void) {
     swapcontext(&here, &there);
 }
 
+static void on_another(void) {
+    stack_t stack = {.ss_sp = alternate, .ss_size = STACK};
+    if (sigaltstack(&stack, NULL)) abort();
+    raise(SIGUSR1);
+}
+
 static void on_fault(int number, siginfo_t *info, void *context) {
     (void)number, (void)context;
     if (info->si_addr != page) abort();
     if (way == 4)
         switch_away();
+    else if (way == 6)
+        on_another();
     else if (way == 3)
         raise(SIGUSR1);
     else
@@ -100,14 +109,14 @@ static int hold_in_a_process(void *argument) {
 
 /* Starts what is to be held. */
 static int start(void) {
-    if (way < 5) return pthread_create(&thread, NULL, hold, NULL) == 0;
+    if (way != 5) return pthread_create(&thread, NULL, hold, NULL) == 0;
     process = clone(hold_in_a_process, own + STACK, CLONE_VM | SIGCHLD, NULL);
     return process > 0;
 }
 
 static int end(void) {
     int status = 0;
-    if (way < 5) return pthread_join(thread, NULL) == 0;
+    if (way != 5) return pthread_join(thread, NULL) == 0;
     return waitpid(process, &status, 0) == process && status == 0;
 }
 
@@ -124,7 +133,7 @@ int main(void) {
     *page = 14;
     ready();
     for (char *line; (line = command());) {
-        if (sscanf(line, "hold %ld", &a) == 1 && a >= 1 && a <= 5 && !way) {
+        if (sscanf(line, "hold %ld", &a) == 1 && a >= 1 && a <= 6 && !way) {
             way = a;
             atomic_store(&asleep, 0);
             if (mprotect(page, PAGE, PROT_NONE) || !start()) return 1;

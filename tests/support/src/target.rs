@@ -175,6 +175,14 @@ impl Target {
         to.write_all(format!("{line}\n").as_bytes()).expect("the target reads its stdin");
     }
 
+    /// The answer to a command that was sent without waiting for it.
+    ///
+    /// # Panics
+    /// If the target ends before that.
+    pub fn answer(&mut self) -> String {
+        self.lines.next_line().unwrap_or_else(|| panic!("the target ended: {}", wait(&mut self.child)))
+    }
+
     /// Sends a command whose answer is `done N …` and returns `N`.
     ///
     /// # Panics

@@ -7,6 +7,7 @@ use trocar_test_support::scale::scaled;
 use trocar_test_support::{Live, Snapshot, Target, run};
 
 use crate::live::{count as attached, ends};
+use crate::probe::Probe;
 
 /// While a handler sleeps that will return into the window at the entry of `spot`, that site is refused and nothing else
 /// is; afterwards it is one like any other.
@@ -48,6 +49,11 @@ fn a_site_that_two_handlers_will_return_into_one_after_the_other_is_refused_unti
 #[test]
 fn a_site_that_a_process_which_shares_the_memory_will_return_into_is_refused_until_it_has() {
     a_handler_will_return_into("5");
+}
+
+#[test]
+fn so_is_one_where_the_second_handler_is_on_another_stack_than_the_first() {
+    a_handler_will_return_into("6");
 }
 
 #[test]
@@ -192,4 +198,39 @@ fn the_range_that_musl_compares_a_cancelled_threads_place_with_is_refused() {
 #[test]
 fn threads_are_cancelled_in_glibcs_calls_as_without_probes() {
     are_cancelled("cancel", &["cancel:*", "libc.so.6:*"]);
+}
+
+/// On its small stack a handler's hit has no room, so it is on a stack of ours: behind that lies what the signal interrupted.
+#[test]
+fn a_hit_on_a_stack_of_ours_does_not_hide_where_the_handler_below_it_returns_to() {
+    // Some two hundred microseconds: most of the time a thread is in it, and came from the loop.
+    let probe = Probe::of_wat(
+        r#"(module (func (export "on_hit") (local $i i32)
+            (loop $more
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $i) (i32.const 100000))))))"#,
+    );
+    let mut target = Target::start_with("signals", &["small"]);
+    let before = Snapshot::of(target.pid());
+    let pid = target.pid().to_string();
+    let limits = ["--fuel", "10000000", "--max-core", "400", "--ttl", "1h"];
+    let load = [&["load", probe.path(), "-p", &pid, "--at", "on_signal"][..], &limits].concat();
+    let burning = Live::attached(&load);
+    let inside: Vec<String> = (1..0x100).map(|offset| format!("call+{offset:#x}")).collect();
+    let inside: Vec<&str> =
+        ["count", "-p", &pid].into_iter().chain(inside.iter().map(String::as_str)).collect();
+    let mut sites = 0;
+    for _ in 0..scaled(500) {
+        target.ask_nothing("run 2 100000");
+        let outcome = Live::attached(&inside).interrupt();
+        outcome.assert_clean();
+        sites += outcome.one("attached").get("sites").and_then(|s| s.as_array()).map_or(0, Vec::len);
+        let answer = target.answer();
+        assert!(answer.starts_with("done "), "{answer}");
+    }
+    assert!(sites > 0);
+    let outcome = burning.interrupt();
+    outcome.assert_clean();
+    assert!(outcome.hits() > outcome.lost(), "some of the handler's hits ran: {outcome}");
+    before.assert_same();
 }
