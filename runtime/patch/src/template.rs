@@ -287,7 +287,7 @@ pub const SAME: [u8; 17] = [
     TO_COUNT, // jmp none
 ];
 /// From there to what follows the measure and its `jrcxz open`.
-const TO_COUNT: u8 = 3 + 3 + 8 + 3 + 3 + TOP.len() as u8 + 2;
+const TO_COUNT: u8 = 3 + 3 + 8 + 3 + 3 + 26 + 2;
 
 /// From the upper end of the goroutine's stack to the sum of both measures in rcx; without a displacement or a place.
 pub const TOP: [u8; 26] = [

@@ -1,8 +1,8 @@
 //! Go functions without a stack check: where they are planned. What their trampolines do is in `host/inject/tests`.
 
 use trocar_patch::{
-    Analysis, ExitKind, FunctionRange, GoSource, HitPosition, Image, Placement, Reason, Refusal, Segment,
-    SitePlan, recognise,
+    Analysis, Claims, Exit, ExitKind, FunctionRange, GoSource, HitPosition, Image, Placement, Reason,
+    Refusal, Segment, SitePlan, recognise,
 };
 
 use crate::support::{BIAS, TEXT, emit, image, near, reason};
@@ -93,6 +93,19 @@ fn where_r14_may_not_hold_the_goroutine_nothing_is_patched() {
     // What is at r14 is certain only behind a check: mov eax,[r14+0x100]
     let reads = [0x41, 0x8b, 0x86, 0, 1, 0, 0, 0xc3];
     assert_eq!(reason(plan(&reads, TEXT)), Reason::Faulting);
+}
+
+#[test]
+fn an_exit_that_is_taken_or_not_is_left_alone() {
+    // test eax,eax; je elsewhere; ret
+    let distance = i32::try_from(ELSEWHERE - (TEXT + 8)).unwrap().to_le_bytes();
+    let text = [&[0x85, 0xc0, 0x0f, 0x84][..], &distance, &[0xc3]].concat();
+    let exit = |conditional| {
+        let kind = ExitKind::TailJump { conditional, target: Some(ELSEWHERE) };
+        Analysis::new(go(&text)).plan_exit(&Exit { address: TEXT + 2, kind }, &Claims::new())
+    };
+    assert_eq!(reason(exit(true)), Reason::StackUnknown, "past all of the hit it would be too far");
+    assert!(exit(false).is_ok());
 }
 
 #[test]
