@@ -151,6 +151,11 @@ impl Session {
     fn try_to_arm(&mut self, come: &[Module], say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
         let mut loaded = Loaded::of(Process::open(self.pid)?, &maps(self.pid)?, come);
         loaded.providers.clone_from(&self.providers);
+        if self.around.throws_faults {
+            loaded.set_throws_faults();
+        }
+        // What is in place already stays, though it was planned without: see ARCHITECTURE.md, known limits.
+        self.around.throws_faults = loaded.throws_faults();
         let points: Vec<RequestedPoint> =
             self.probe.points.iter().filter(|p| !is_address(p)).cloned().collect();
         let mut planned = plan_points(&mut loaded, &points, self.probe.spans, Missing::IsElsewhere)?;

@@ -32,6 +32,7 @@ pub struct Loaded {
     /// These are all modules: the first one is the program itself.
     whole: bool,
     goroutines: OnceLock<Result<Goroutines, &'static str>>,
+    throws_faults: OnceLock<bool>,
 }
 
 impl Loaded {
@@ -80,6 +81,7 @@ impl Loaded {
             analyses: HashMap::new(),
             whole: false,
             goroutines: OnceLock::new(),
+            throws_faults: OnceLock::new(),
         }
     }
 
@@ -122,6 +124,7 @@ impl Loaded {
         if !self.analyses.contains_key(&index) {
             let elf = Arc::clone(&self.module(index)?.elf);
             let mut image = planner_image(&elf);
+            image.throws_faults = self.throws_faults();
             if self.whole && index == 0 && image.go {
                 let goroutines = self.goroutines();
                 image.goroutines_searched = goroutines.is_ok();
@@ -177,6 +180,20 @@ impl Loaded {
         )
     }
 
+    /// Faults become exceptions in the target, as one of these modules tells: they may come out of any other.
+    #[must_use]
+    pub fn throws_faults(&self) -> bool {
+        *self.throws_faults.get_or_init(|| {
+            let elves: Vec<_> = self.resolver.modules().iter().map(|m| &*m.elf).collect();
+            in_parallel(&elves, |elf| elf.throws_faults()).contains(&true)
+        })
+    }
+
+    /// The modules that are not among these have told that faults become exceptions.
+    pub(crate) fn set_throws_faults(&mut self) {
+        self.throws_faults = OnceLock::from(true);
+    }
+
     /// The target holds a collector that stops threads by signal and scans their stacks: such a collector must find
     /// the stack pointer in the stack that it knows.
     #[must_use]
@@ -226,17 +243,22 @@ fn by_mapping(module: &Module, all: &[Mapping], bias: u64) -> Vec<Never> {
 /// A module's file and its bias; `None` if it is no ELF module.
 type ReadModule = Result<Option<(Arc<Elf>, u64)>, Failure>;
 
-/// Reads and parses all files, on as many threads as there are processors: most of an attach's time goes here.
+/// Reads and parses all files: most of an attach's time goes here.
 fn read_all(process: &Process, found: &[Module]) -> Vec<ReadModule> {
+    in_parallel(found, |module| read(process, module))
+}
+
+/// What a function makes of each item, on as many threads as there are processors.
+fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
-        while let Some((index, module)) = {
+        while let Some((index, item)) = {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            found.get(index).map(|m| (index, m))
+            items.get(index).map(|item| (index, item))
         } {
-            done.push((index, read(process, module)));
+            done.push((index, make(item)));
         }
         done
     };
@@ -246,7 +268,7 @@ fn read_all(process: &Process, found: &[Module]) -> Vec<ReadModule> {
         own.into_iter().chain(others.into_iter().flat_map(|o| o.join().unwrap_or_default())).collect()
     });
     all.sort_by_key(|(index, _)| *index);
-    all.into_iter().map(|(_, file)| file).collect()
+    all.into_iter().map(|(_, made)| made).collect()
 }
 
 fn read(process: &Process, module: &Module) -> ReadModule {
@@ -274,9 +296,10 @@ pub fn planner_image(elf: &Elf) -> Image {
         entries: code.entries,
         called: code.called,
         never: code.never,
+        // This is the process's affair, and so is the search for goroutines.
+        throws_faults: false,
         go: code.go,
         compiled: code.compiled,
-        // Whether they are is the process's affair.
         goroutines_searched: false,
         unsearched: "",
         pie: code.pie,

@@ -44,13 +44,20 @@ pub(crate) struct Surroundings {
     pub(crate) goroutines: Option<Goroutines>,
     /// It holds a collector that scans stacks.
     pub(crate) collector: bool,
+    /// Faults become exceptions in it.
+    pub(crate) throws_faults: bool,
 }
 
 impl Surroundings {
     pub(crate) fn of(loaded: &Loaded) -> Self {
         let go = loaded.is_go();
         let goroutines = go.then(|| loaded.goroutines().ok().cloned()).flatten();
-        Self { go, goroutines, collector: loaded.has_scanning_collector() }
+        Self {
+            go,
+            goroutines,
+            collector: loaded.has_scanning_collector(),
+            throws_faults: loaded.throws_faults(),
+        }
     }
 }
 

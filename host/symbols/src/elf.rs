@@ -261,6 +261,11 @@ impl Elf {
         self.sections.iter().find(|s| s.name(&self.bytes) == name)
     }
 
+    /// The names of its symbols, those of others that it refers to included.
+    pub(crate) fn string_tables(&self) -> impl Iterator<Item = &[u8]> {
+        self.strings.iter().filter_map(|range| self.bytes.get(range.clone()))
+    }
+
     pub(crate) fn frames(&self) -> &Frames {
         self.frames.get_or_init(|| Frames::read(self))
     }

@@ -10,6 +10,7 @@ use gimli::{
 };
 
 use crate::elf::Elf;
+use crate::faults::has_no_call;
 use crate::lsda;
 
 /// Most call sites read in all, so that tables which point at each other's bytes cannot cost more.
@@ -26,6 +27,8 @@ pub(crate) struct Frames {
     pub landing_pads: Vec<u64>,
     /// Where signal handlers return to.
     pub signal_returns: Vec<(u64, u64)>,
+    /// Something may throw that is no call.
+    pub throws_faults: bool,
 }
 
 impl Frames {
@@ -43,6 +46,8 @@ impl Frames {
         let bases = BaseAddresses::default().set_eh_frame(table.start);
         let mut common = HashMap::new();
         let mut budget = CALL_SITES;
+        // Call sites do not overlap, unless they mean to cost time.
+        let mut code: u64 = elf.text.iter().map(|r| r.end - r.start).sum();
         let mut entries = section.entries(&bases);
         while let Ok(Some(entry)) = entries.next() {
             let CieOrFde::Fde(partial) = entry else { continue };
@@ -68,15 +73,24 @@ impl Frames {
             let Some(Pointer::Direct(lsda)) = fde.lsda() else { continue };
             // A function without a table has a zero there, which becomes an address within .eh_frame.
             if let Some(table) = elf.at(lsda).filter(|_| !table.contains(&lsda)) {
-                let pads = &mut self.landing_pads;
-                lsda::landing_pads(table, start, &mut budget, |pad| {
-                    if elf.is_text(pad) {
-                        pads.push(pad);
+                lsda::call_sites(table, start, &mut budget, |site| {
+                    self.landing_pads.extend(site.pad.filter(|pad| elf.is_text(*pad)));
+                    if !self.throws_faults {
+                        code = code.saturating_sub(site.length);
+                        self.throws_faults = code > 0 && may_throw_without_call(elf, start..end, &site);
                     }
                 });
             }
         }
     }
+}
+
+/// Whether nothing in a call site of this function is a call. One that is not in the function is not believed.
+fn may_throw_without_call(elf: &Elf, function: Range<u64>, site: &lsda::CallSite) -> bool {
+    let Some(end) = site.start.checked_add(site.length).filter(|end| *end <= function.end) else {
+        return false;
+    };
+    site.start >= function.start && has_no_call(elf.range(&(site.start..end)), site.start, &function)
 }
 
 fn find(elf: &Elf) -> Option<Range<u64>> {

@@ -17,6 +17,7 @@ mod code;
 mod demangle;
 mod dynamic;
 mod elf;
+mod faults;
 mod frames;
 mod glob;
 mod go;

@@ -1,4 +1,4 @@
-//! Landing pads: addresses in a function where the unwinder enters it.
+//! Call sites: what may throw in a function, and its landing pads, where the unwinder enters it.
 //!
 //! ```text
 //!  LSDA: │ lp start: encoding, [value] │ types: encoding, [offset] │ call sites: encoding, bytes │ entries … │
@@ -21,13 +21,23 @@ const I16: u8 = 0x0a;
 const I32: u8 = 0x0b;
 const I64: u8 = 0x0c;
 
-/// Calls `found` with the landing pads of the function at `function`, at most `budget` call sites, of which it takes
-/// what it reads. `None` when the table is damaged or the budget is used up.
-pub(crate) fn landing_pads(
+/// A call site of a table: what may throw, and where the unwinder then goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CallSite {
+    /// Start of the code, and its bytes.
+    pub start: u64,
+    pub length: u64,
+    /// The landing pad, if there is one.
+    pub pad: Option<u64>,
+}
+
+/// Calls `found` with the call sites of the function at `function`, at most `budget`, of which it takes what it reads.
+/// `None` when the table is damaged or the budget is used up.
+pub(crate) fn call_sites(
     lsda: &[u8],
     function: u64,
     budget: &mut usize,
-    mut found: impl FnMut(u64),
+    mut found: impl FnMut(CallSite),
 ) -> Option<()> {
     let mut cursor = Cursor::new(lsda);
     let start = match cursor.u8()? {
@@ -44,13 +54,15 @@ pub(crate) fn landing_pads(
     let end = cursor.position().checked_add(len).filter(|end| *end <= lsda.len() as u64)?;
     while cursor.position() < end {
         *budget = budget.checked_sub(1)?;
-        value(&mut cursor, encoding)?;
-        value(&mut cursor, encoding)?;
+        let at = value(&mut cursor, encoding)?;
+        let length = value(&mut cursor, encoding)?;
         let pad = value(&mut cursor, encoding)?;
         cursor.uleb()?;
-        if pad != 0 {
-            found(start.wrapping_add(pad));
-        }
+        found(CallSite {
+            start: function.wrapping_add(at),
+            length,
+            pad: (pad != 0).then(|| start.wrapping_add(pad)),
+        });
     }
     Some(())
 }
@@ -72,18 +84,19 @@ fn value(cursor: &mut Cursor<'_>, encoding: u8) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn pads(table: &[u8]) -> Option<Vec<u64>> {
+    fn sites(table: &[u8]) -> Option<Vec<(u64, u64, Option<u64>)>> {
         let mut found = Vec::new();
-        landing_pads(table, 0x1000, &mut 100, |pad| found.push(pad)).map(|()| found)
+        call_sites(table, 0x1000, &mut 100, |s| found.push((s.start, s.length, s.pad))).map(|()| found)
     }
 
     #[test]
-    fn call_sites_with_a_pad_count_and_those_without_do_not() {
+    fn call_sites_are_read_with_a_pad_or_without() {
         // No start, no types; ULEB call sites: (0, 4, pad 0x20, 1), (4, 2, none, 0), (6, 1, pad 0x85, 0).
         let table = [OMIT, OMIT, ULEB, 13, 0, 4, 0x20, 1, 4, 2, 0, 0, 6, 1, 0x85, 0x01, 0];
-        assert_eq!(pads(&table), Some(vec![0x1020, 0x1085]));
+        let all = vec![(0x1000, 4, Some(0x1020)), (0x1004, 2, None), (0x1006, 1, Some(0x1085))];
+        assert_eq!(sites(&table), Some(all));
         for end in 0..table.len() {
-            assert_eq!(pads(&table[..end]), None, "cut at {end}");
+            assert_eq!(sites(&table[..end]), None, "cut at {end}");
         }
     }
 
@@ -91,7 +104,7 @@ mod tests {
     fn the_budget_ends_a_long_table() {
         let mut table = vec![OMIT, OMIT, ULEB, 0x80 | 0x10, 0x03];
         table.extend([0, 1, 2, 0].repeat(100));
-        assert_eq!(pads(&table).map(|p| p.len()), Some(100));
-        assert_eq!(landing_pads(&table, 0, &mut 99, |_| ()), None);
+        assert_eq!(sites(&table).map(|p| p.len()), Some(100));
+        assert_eq!(call_sites(&table, 0, &mut 99, |_| ()), None);
     }
 }

@@ -66,6 +66,10 @@ pub struct Image {
     /// Ranges that are never to be touched, with the reason as people read it: restartable sequences with
     /// the four bytes before their abort address, cancellation points, signal return.
     pub never: Vec<(u64, u64, &'static str)>,
+    /// A fault may become an exception, by the address of the instruction that faulted: what is displaced must not fault.
+    /// True of all modules of a process if it is true of one: the exception may come out of any of them. Go has a rule of
+    /// its own.
+    pub throws_faults: bool,
     /// The text was made by the Go toolchain.
     pub go: bool,
     /// Starts of the functions that Go's compiler made, in ascending order: not those of its assembler, whose registers

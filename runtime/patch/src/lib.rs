@@ -32,6 +32,7 @@
 mod analysis;
 mod claims;
 mod exits;
+mod faults;
 mod go;
 mod image;
 mod indirect;

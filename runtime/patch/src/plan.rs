@@ -14,6 +14,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use crate::analysis::Analysis;
 use crate::claims::Claims;
 use crate::exits::{Exit, ExitKind};
+use crate::faults;
 use crate::go::GoSource;
 use crate::instruction::{Flow, flow, is_nop};
 use crate::refusal::{Reason, Refusal};
@@ -221,6 +222,9 @@ impl Analysis {
     ) -> Result<SitePlan, Refusal> {
         let Wanted { index, part, requested, site, claims } = wanted;
         let undecodable = || Refusal::new(Reason::Undecodable, requested, "no instruction is here");
+        if self.image.throws_faults && !self.image.go {
+            certain(list)?;
+        }
         // Up to the site, also where that is more than is written: whoever arrived there would miss the hit.
         window::closed(self, index, list, &(bytes.start..bytes.end.max(site + 1)))?;
         let before = list.iter().position(|i| i.ip() == site).ok_or_else(undecodable)?;
@@ -264,6 +268,15 @@ impl Analysis {
         }
         Ok(plan)
     }
+}
+
+/// That no instruction of a window may fault: nobody could unwind from its copy.
+fn certain(list: &[Instruction]) -> Result<(), Refusal> {
+    let Some((i, why)) = list.iter().find_map(|i| Some((i, faults::may_fault(i)?))) else { return Ok(()) };
+    let detail = format!(
+        "{why}, and this program turns faults into exceptions, which cannot be thrown from a trampoline"
+    );
+    Err(Refusal::new(Reason::Faulting, i.ip(), detail))
 }
 
 /// The rung of a window whose first `bytes` are written.

@@ -34,7 +34,7 @@ pub enum Reason {
     OverlapsSite,
     /// Whether the instruction leaves its function is not known.
     UnknownExit,
-    /// Go: a fault of a displaced instruction could not be turned into a panic.
+    /// A fault of a displaced instruction could not be turned into an exception; in Go, into a panic.
     Faulting,
     /// Go: how much stack is left here cannot be known.
     StackUnknown,

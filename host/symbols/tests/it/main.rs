@@ -2,6 +2,7 @@
 //!
 //! - c:        functions, aliases, variants, IFUNC, initialisers, PLT, bias, never-ranges, stripped, no sections
 //! - cpp:      overloads, templates, landing pads
+//! - faults:   whether faults become exceptions
 //! - go:       names and functions of a stripped program, plain and position independent
 //! - own:      this test binary against what it knows of itself
 //! - imports:  stubs, calls, addresses taken
@@ -18,6 +19,7 @@
 
 mod c;
 mod cpp;
+mod faults;
 mod go;
 mod hostile;
 mod imports;

@@ -3,6 +3,7 @@
 //! - `planning`: each rung, each refusal
 //! - `short_sites`: windows that begin before the site, padding behind exits, short jumps to slack
 //! - `trampolines`: each part, each kind of relocation, twins, recognition
+//! - `faults`: what is not displaced where a fault becomes an exception
 //! - `go_code`: stack checks, faults, room
 //! - `go_room`: functions without a stack check
 //! - `peers`: ways in which others have crashed programs (PEERS §3), by number
@@ -14,6 +15,8 @@
 mod elf;
 #[cfg(test)]
 mod exits;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod go_code;
 #[cfg(test)]

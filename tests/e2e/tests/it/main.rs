@@ -3,6 +3,7 @@
 //! ```text
 //! count       exact counts on the same C program built in a dozen ways; points by name, offset, address
 //! languages   C++ exceptions, Rust panics, a conservative collector, Go, the system's python, a static musl server
+//! faults      programs that turn faults into exceptions
 //! short_sites returns and other sites without five bytes of their own
 //! redis       Debian's redis-server under redis-benchmark
 //! guests      every guest language: its example, a hit, a trap, a limit
@@ -36,6 +37,7 @@ mod count;
 mod dl;
 mod ends;
 mod evidence;
+mod faults;
 mod filters;
 mod guests;
 mod hardened;

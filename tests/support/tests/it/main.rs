@@ -34,6 +34,7 @@ fn every_variant_of_the_counter_counts() {
 
 #[test]
 fn the_other_targets_say_what_they_promise() {
+    says("faults", "run 3 1001", "done 9009 caught=4500");
     says("throw", "run 3 1001", "done 3003 caught=1500");
     says("fork", "fork 3 100", "done 300");
     says("fork", "exec 3", "done 3");
