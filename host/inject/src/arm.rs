@@ -19,7 +19,7 @@ use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::semaphores::Raised;
 use crate::stacks::{frames, is_in_session, live_stacks, of_all_stacks};
-use crate::stop::{Stopped, World};
+use crate::stop::{Stopped, World, tasks};
 use crate::threads::Seen;
 use crate::tracer;
 use crate::watched::{Watched, holds_our_jump};
@@ -125,6 +125,9 @@ pub(crate) fn arm(
             }
             // Who slept is known when it has stopped, which may be after the others went on.
             seen.extend(tracer::drain());
+            // Others in its memory may have the thread pointer of one of its own.
+            let own = tasks(pid).unwrap_or_default();
+            seen.retain(|s| own.contains(&s.tid));
             let left_out = waiting.iter().map(|t| t.site_index).collect();
             return Ok(Armed { threads, seen, left_out });
         }
@@ -402,7 +405,7 @@ impl Search<'_> {
                 let words = above(memory, stack.sp, deep)?;
                 found.extend(words.into_iter().filter_map(|word| windows.start(word)));
             }
-            for frame in stacks.iter().flat_map(|stack| frames(stack, thread.sp, maps)) {
+            for frame in stacks.iter().flat_map(|stack| frames(stack, maps)) {
                 let interrupted =
                     above(memory, frame.sp, if is_in_session(maps, frame.ip) { HIT } else { 0 });
                 let interrupted = interrupted.unwrap_or_default();

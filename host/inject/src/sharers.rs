@@ -17,8 +17,8 @@ pub(crate) fn of(pid: pid_t) -> Vec<pid_t> {
 }
 
 /// Processes that a thread has made by vfork and that still run in its memory.
-pub(crate) fn children(pid: pid_t, tid: pid_t) -> Vec<pid_t> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
+pub(crate) fn children(tid: pid_t) -> Vec<pid_t> {
+    let children = fs::read_to_string(format!("/proc/{tid}/task/{tid}/children")).unwrap_or_default();
     let all = children.split_whitespace().filter_map(|c| c.parse().ok());
     // A kernel that cannot say is taken to say that they do.
     all.filter(|child| compare(tid, *child) <= 0).collect()
@@ -33,7 +33,10 @@ pub(crate) fn has_left(pid: pid_t, tid: pid_t) -> bool {
 /// A thread of the process that has memory: the first one may have ended before the others, and has none, as threads of
 /// the kernel have none.
 fn living(pid: pid_t) -> Option<pid_t> {
-    tasks(pid).ok()?.into_iter().find(|tid| !is_gone(*tid))
+    // One that is just ending has none either, long before it is gone.
+    let has_memory =
+        |tid: &pid_t| fs::read_to_string(format!("/proc/{tid}/statm")).is_ok_and(|s| !s.starts_with("0 "));
+    tasks(pid).ok()?.into_iter().find(|tid| !is_gone(*tid) && has_memory(tid))
 }
 
 /// Zero: they have the same memory. One to three: they do not. Below zero: it is not told.

@@ -53,7 +53,7 @@ pub(crate) fn handler_returns(
     ours: impl Fn(u64) -> bool,
 ) -> bool {
     let Some(stacks) = live_stacks(memory, thread, maps, go) else { return true };
-    stacks.iter().any(|stack| frames(stack, thread.sp, maps).any(|frame| ours(frame.ip)))
+    stacks.iter().any(|stack| frames(stack, maps).any(|frame| ours(frame.ip)))
 }
 
 /// All stacks that the thread will come back to; `None` if its own cannot be read, or if it is not known where it was before
@@ -69,18 +69,25 @@ pub(crate) fn live_stacks(
     let mut stacks = vec![read(thread.sp)?];
     let mut next = 0;
     while let Some(stack) = stacks.get(next) {
-        let elsewhere: Vec<u64> = frames(stack, thread.sp, maps)
+        let elsewhere: Vec<u64> = frames(stack, maps)
             .map(|frame| frame.sp)
             .filter(|sp| !stacks.iter().any(|s| s.holds(*sp)))
             .collect();
         let behind = if is_in_session(maps, stack.sp) {
             let bp = thread.registers.map(|r| r.rbp).filter(|_| next == 0);
-            let mut bps = bp.into_iter().chain(frames(stack, thread.sp, maps).map(|frame| frame.bp));
+            let mut bps = bp.into_iter().chain(frames(stack, maps).map(|frame| frame.bp));
             Some(bps.find_map(|bp| left_behind(memory, maps, bp))?)
         } else {
             None
         };
-        for sp in elsewhere.into_iter().chain(behind) {
+        // It is where the thread is, but for what we do there.
+        if let Some(sp) = behind.filter(|sp| !stacks.iter().any(|s| s.holds(*sp))) {
+            if stacks.len() == STACKS {
+                return None;
+            }
+            stacks.push(read(sp)?);
+        }
+        for sp in elsewhere {
             // One that is stale by now leads nowhere.
             let new = stacks.len() < STACKS && !stacks.iter().any(|s: &Stack| s.holds(sp));
             stacks.extend(new.then(|| read(sp)).flatten());
@@ -90,22 +97,23 @@ pub(crate) fn live_stacks(
     Some(stacks)
 }
 
-/// Whether an address is in memory of a session: between its code and what it shares with its host, all in one piece.
+/// Whether an address is in a session's memory: in code of ours, or between the code and the part that is shared with its
+/// host, which are all in one piece. What merely touches code of ours is the program's.
 pub(crate) fn is_in_session(maps: &[Mapping], address: u64) -> bool {
     let is = |m: &Mapping, name: &str| m.path.as_ref().is_some_and(|p| p.to_string_lossy().contains(name));
-    let below = maps.partition_point(|m| m.start <= address);
-    let mut end = None;
-    for mapping in maps.iter().take(below).rev() {
-        let touches = end.map_or(mapping.range().contains(&address), |end| mapping.end == end);
-        if !touches || is(mapping, "memfd:trocar-shared") {
-            return false;
-        }
-        if is(mapping, "memfd:trocar-code") {
-            return true;
-        }
-        end = Some(mapping.start);
+    let [code, shared] = ["memfd:trocar-code", "memfd:trocar-shared"];
+    let Some(at) = maps.iter().position(|m| m.range().contains(&address)) else { return false };
+    let (below, above) = maps.split_at(at);
+    let Some((own, above)) = above.split_first() else { return false };
+    if is(own, code) || is(own, shared) {
+        return is(own, code);
     }
-    false
+    let mut next = own.start;
+    let mut below = below.iter().rev().take_while(|m| std::mem::replace(&mut next, m.start) == m.end);
+    let mut next = own.end;
+    let mut above = above.iter().take_while(|m| std::mem::replace(&mut next, m.end) == m.start);
+    let named = |m: &&Mapping| is(m, code) || is(m, shared);
+    below.find(named).is_some_and(|m| is(m, code)) && above.find(named).is_some_and(|m| is(m, shared))
 }
 
 /// Where a thread was that is on a stack of ours, by frame pointers, which all that runs there keeps: the hit's frame is the
@@ -165,9 +173,9 @@ fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, 
 ///
 /// Stacks are full of what was, so a frame must be whole: its return address leads to code, its flags and link are what
 /// the kernel writes, its selectors begin with cs = 0x33 (`ucontext` and `sigcontext_64` in `asm/ucontext.h` and
-/// `asm/sigcontext.h`). One that lies on its signal stack is stale too if the thread is not on that stack any more: in Go
+/// `asm/sigcontext.h`). One that lies on its signal stack is stale too if the thread is not there any more: in Go
 /// both kinds of stack come from one heap.
-pub(crate) fn frames<'a>(stack: &'a Stack, sp: u64, maps: &'a [Mapping]) -> impl Iterator<Item = Frame> + 'a {
+pub(crate) fn frames<'a>(stack: &'a Stack, maps: &'a [Mapping]) -> impl Iterator<Item = Frame> + 'a {
     let is_code = |address: u64| maps.iter().any(|m| m.execute && m.range().contains(&address));
     stack.words.windows(FRAME).enumerate().filter_map(move |(at, frame)| {
         // r8 to r15, rdi, rsi; rbp; rbx, rdx, rax, rcx; rsp, rip, eflags (`struct sigcontext_64` in `asm/sigcontext.h`).
@@ -178,7 +186,7 @@ pub(crate) fn frames<'a>(stack: &'a Stack, sp: u64, maps: &'a [Mapping]) -> impl
         let whole = selectors & 0xffff == USER_CS && *flags <= 0xff && *link == 0 && is_code(*restorer);
         let signal_stack = *base..base.saturating_add(*size);
         let address = stack.start.wrapping_add(8 * at as u64);
-        let stale = signal_stack.contains(&address) && !signal_stack.contains(&sp);
+        let stale = signal_stack.contains(&address) && !signal_stack.contains(&stack.sp);
         (whole && !stale).then_some(Frame { ip: *ip, sp: *saved, bp: *bp })
     })
 }

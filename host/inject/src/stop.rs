@@ -81,8 +81,8 @@ impl World {
         harmless: impl Fn(u64) -> bool,
     ) -> Result<Self, Failure> {
         let mut last = None;
-        let others = sharers::of(pid);
         for deadline in DEADLINES_MS {
+            let others = sharers::of(pid);
             match Self::try_stop(pid, helper, &others, Duration::from_millis(deadline), &harmless) {
                 Err(failure) if failure.kind == FailureKind::NothingPatched => last = Some(failure),
                 other => return other,
@@ -113,6 +113,7 @@ impl World {
         loop {
             let mut fresh = 0;
             own = tasks(pid)?;
+            own.sort_unstable();
             for tid in own.iter().copied().chain(threads_of(others)) {
                 let known =
                     tid == helper || world.threads.iter().any(|t| t.tid == tid) || waiting.contains(&tid);
@@ -132,6 +133,11 @@ impl World {
                     }
                     // It ended between the listing and now, or it is a zombie leader: it runs nothing any more.
                     Err(_) if is_gone(tid) || sharers::has_left(pid, tid) => {}
+                    // It may be about to become a program that nobody may trace, and have left by the next try.
+                    Err(_) if own.binary_search(&tid).is_err() => {
+                        let what = format!("process {tid} shares the memory of {pid} and may not be stopped");
+                        return Err(Failure::new(FailureKind::NothingPatched, what));
+                    }
                     Err(refused) => return Err(refused.failure(pid, tid)),
                 }
             }
@@ -141,7 +147,6 @@ impl World {
             }
         }
         // One that has become another program meanwhile is none of ours.
-        own.sort_unstable();
         let has_left = |t: &mut Stopped| own.binary_search(&t.tid).is_err() && sharers::has_left(pid, t.tid);
         for mut other in world.threads.extract_if(.., has_left) {
             other.let_go();
@@ -283,7 +288,7 @@ impl World {
                     });
                     let Some((sp, ip)) = place.filter(|(_, ip)| harmless(*ip)) else { return true };
                     self.threads.push(Stopped { tid, registers: None, ip, sp, held: 0 });
-                    borrowers.extend(sharers::children(self.pid, tid));
+                    borrowers.extend(sharers::children(tid));
                     false
                 });
                 // A child of vfork runs in this very memory. One that ended or execed meanwhile does not any more.

@@ -3,7 +3,7 @@
 use memmap2::{Advice, MmapMut};
 use trocar_target::{Mapping, maps};
 
-use super::{FRAME, Frame, SEARCH, USER_CS, frames, read};
+use super::{FRAME, Frame, SEARCH, USER_CS, frames, is_in_session, read};
 use crate::goroutines::Known;
 use crate::memory::RemoteMemory;
 
@@ -38,7 +38,7 @@ fn searched(pointer: Option<u64>) -> (u64, Vec<u64>) {
     }
     let memory = RemoteMemory::open(pid).unwrap();
     let stack = read(&memory, &list, sp, pointer.map(|above| sp + above), &Known::default()).unwrap();
-    let found = frames(&stack, sp, &list).map(|Frame { ip, .. }| ip).collect();
+    let found = frames(&stack, &list).map(|Frame { ip, .. }| ip).collect();
     (8 * stack.words.len() as u64, found)
 }
 
@@ -52,4 +52,45 @@ fn a_stack_with_a_neighbour_above_it_is_searched_for_eight_mebibytes_and_no_furt
 fn a_stack_that_holds_its_threads_control_block_is_searched_to_its_end_alone() {
     let (bytes, found) = searched(Some(STACK as u64 / 4));
     assert_eq!((bytes, found), (STACK as u64 / 2 + trocar_abi::hit::RED_ZONE, vec![0x3333]));
+}
+
+fn mapping(start: u64, end: u64, name: &str) -> Mapping {
+    Mapping {
+        start,
+        end,
+        read: true,
+        write: name.is_empty(),
+        execute: name.contains("code"),
+        shared: name.contains("shared"),
+        offset: 0,
+        device: (0, 0),
+        inode: 0,
+        path: (!name.is_empty()).then(|| name.into()),
+        deleted: false,
+    }
+}
+
+#[test]
+fn memory_of_a_session_is_between_its_code_and_what_it_shares_and_not_beside_them() {
+    let (code, shared) = ("/memfd:trocar-code", "/memfd:trocar-shared");
+    // A session's region, with a stack of the program above it; a block of trampolines with stacks above it, up to another
+    // region; the same below nothing of ours.
+    let list = [
+        mapping(0x1000, 0x2000, ""),
+        mapping(0x2000, 0x3000, code),
+        mapping(0x3000, 0x4000, ""),
+        mapping(0x4000, 0x5000, ""),
+        mapping(0x5000, 0x6000, shared),
+        mapping(0x6000, 0x7000, ""),
+        mapping(0x8000, 0x9000, code),
+        mapping(0x9000, 0xa000, ""),
+        mapping(0xa000, 0xb000, code),
+        mapping(0xb000, 0xc000, ""),
+        mapping(0xc000, 0xd000, shared),
+        mapping(0xe000, 0xf000, code),
+        mapping(0xf000, 0x10000, ""),
+        mapping(0x11000, 0x12000, shared),
+    ];
+    let ours: Vec<u64> = (0..0x12).filter(|page| is_in_session(&list, page * 0x1000 + 8)).collect();
+    assert_eq!(ours, [2, 3, 4, 8, 0xa, 0xb, 0xe]);
 }

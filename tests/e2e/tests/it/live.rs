@@ -136,6 +136,21 @@ fn threads_with_small_stacks_under_signals_are_counted() {
     signals("small");
 }
 
+/// Trampolines lie below the libraries, with room in between, which the program may fill: what touches them is its own.
+#[test]
+fn memory_that_comes_to_touch_our_trampolines_is_the_programs() {
+    let mut target = Target::start("fill");
+    let pid = target.pid().to_string();
+    let first = Live::attached(&["count", "-p", &pid, "libc.so.6:rand"]);
+    assert_eq!(target.done("map 64"), 64);
+    let mut second = Live::attached(&["count", "-p", &pid, "work"]);
+    second.until_that("stats", |s| trocar_test_support::command::count(s, "hits") > 0);
+    for live in [second, first] {
+        ends(live);
+    }
+    ends(count(&target, "work"));
+}
+
 #[test]
 fn coroutines_on_small_stacks_are_counted() {
     let mut target = Target::start("ucontext");
