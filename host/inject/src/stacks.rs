@@ -73,7 +73,9 @@ pub(crate) fn live_stacks(
             .map(|frame| frame.sp)
             .filter(|sp| !stacks.iter().any(|s| s.holds(*sp)))
             .collect();
-        let behind = if is_in_session(maps, stack.sp) {
+        // A helper of ours, which naps where its host was killed, has never been elsewhere.
+        let is_helper = |m: &Mapping| m.range().contains(&thread.ip) && is_named(m, "memfd:trocar-helper");
+        let behind = if is_in_session(maps, stack.sp) && !maps.iter().any(is_helper) {
             let bp = thread.registers.map(|r| r.rbp).filter(|_| next == 0);
             let mut bps = bp.into_iter().chain(frames(stack, maps).map(|frame| frame.bp));
             Some(bps.find_map(|bp| left_behind(memory, maps, bp))?)
@@ -97,23 +99,27 @@ pub(crate) fn live_stacks(
     Some(stacks)
 }
 
+fn is_named(mapping: &Mapping, name: &str) -> bool {
+    mapping.path.as_ref().is_some_and(|p| p.to_string_lossy().contains(name))
+}
+
 /// Whether an address is in a session's memory: in code of ours, or between the code and the part that is shared with its
 /// host, which are all in one piece. What merely touches code of ours is the program's.
 pub(crate) fn is_in_session(maps: &[Mapping], address: u64) -> bool {
-    let is = |m: &Mapping, name: &str| m.path.as_ref().is_some_and(|p| p.to_string_lossy().contains(name));
     let [code, shared] = ["memfd:trocar-code", "memfd:trocar-shared"];
     let Some(at) = maps.iter().position(|m| m.range().contains(&address)) else { return false };
     let (below, above) = maps.split_at(at);
     let Some((own, above)) = above.split_first() else { return false };
-    if is(own, code) || is(own, shared) {
-        return is(own, code);
+    if is_named(own, code) || is_named(own, shared) {
+        return is_named(own, code);
     }
     let mut next = own.start;
     let mut below = below.iter().rev().take_while(|m| std::mem::replace(&mut next, m.start) == m.end);
     let mut next = own.end;
     let mut above = above.iter().take_while(|m| std::mem::replace(&mut next, m.end) == m.start);
-    let named = |m: &&Mapping| is(m, code) || is(m, shared);
-    below.find(named).is_some_and(|m| is(m, code)) && above.find(named).is_some_and(|m| is(m, shared))
+    let named = |m: &&Mapping| is_named(m, code) || is_named(m, shared);
+    below.find(named).is_some_and(|m| is_named(m, code))
+        && above.find(named).is_some_and(|m| is_named(m, shared))
 }
 
 /// Where a thread was that is on a stack of ours, by frame pointers, which all that runs there keeps: the hit's frame is the
