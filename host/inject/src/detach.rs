@@ -195,9 +195,12 @@ fn in_use(
             busy.push(format!("a signal handler of thread {} will return into a trampoline", thread.tid));
         }
     }
-    let inside = job.memory.halves(job.pid, job.contexts);
-    let inside = job.contexts.iter().zip(inside).filter(|(_, inside)| *inside != 0);
-    busy.extend(inside.map(|(context, _)| format!("the context at {context:#x} is inside a hit")));
+    for &context in job.contexts {
+        let mut inside = [0; 4];
+        if job.memory.read(RemoteAddress(context), &mut inside).is_ok() && u32::from_le_bytes(inside) != 0 {
+            busy.push(format!("the context at {context:#x} is inside a hit"));
+        }
+    }
     busy
 }
 

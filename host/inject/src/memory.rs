@@ -1,8 +1,6 @@
 //! The target's memory, through `/proc/PID/mem`. Reads and writes go past page protections, which is how text is
 //! written without ever making a page writable: the kernel copies a private page on such a write (FOLL_FORCE).
 
-#![expect(unsafe_code, reason = "process_vm_readv(2) has no safe interface here")]
-
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -96,37 +94,6 @@ impl RemoteMemory {
         self.file.read_exact_at(to, at.0)
     }
 
-    /// Four bytes at each of many places, in few system calls: each is a microsecond of a stop. Zero where nothing is mapped.
-    pub(crate) fn halves(&self, pid: i32, places: &[u64]) -> Vec<u32> {
-        /// Fewer than the kernel takes at once (`UIO_MAXIOV` in `linux/uio.h`).
-        const AT_ONCE: usize = 512;
-        let mut words = vec![0u32; places.len()];
-        for (places, to) in places.chunks(AT_ONCE).zip(words.chunks_mut(AT_ONCE)) {
-            let iovec = |at: *mut libc::c_void, len| libc::iovec { iov_base: at, iov_len: len };
-            let pointer = |at: &u64| std::ptr::without_provenance_mut(usize::try_from(*at).unwrap_or(0));
-            let from: Vec<libc::iovec> = places.iter().map(|at| iovec(pointer(at), 4)).collect();
-            let local = iovec(to.as_mut_ptr().cast(), 4 * to.len());
-            // SAFETY: the kernel writes at most the bytes of `to`, which outlives the call; the places are the target's.
-            let read = unsafe {
-                libc::process_vm_readv(
-                    pid,
-                    &raw const local,
-                    1,
-                    from.as_ptr(),
-                    from.len() as libc::c_ulong,
-                    0,
-                )
-            };
-            // It stops at the first that is not mapped, or may not be asked.
-            let done = usize::try_from(read).unwrap_or(0) / 4;
-            for (at, word) in places.iter().zip(to).skip(done) {
-                let mut bytes = [0; 4];
-                *word = self.read(RemoteAddress(*at), &mut bytes).map_or(0, |()| u32::from_le_bytes(bytes));
-            }
-        }
-        words
-    }
-
     /// `len` bytes at `at`.
     ///
     /// # Errors
@@ -176,24 +143,5 @@ impl RemoteMemory {
     /// As [`RemoteMemory::read`].
     pub fn write_word(&self, at: RemoteAddress, word: u64) -> io::Result<()> {
         self.write(at, &word.to_le_bytes())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::RemoteMemory;
-
-    #[test]
-    fn many_places_are_read_at_once_and_those_that_are_not_mapped_are_zero() {
-        let pid = std::process::id().cast_signed();
-        let words: Vec<u32> = (1..2000).collect();
-        let mut places: Vec<u64> = words.iter().map(|w| std::ptr::from_ref(w) as u64).collect();
-        let mut expected = words.clone();
-        for nowhere in [0, 3, 511, 512, 1998] {
-            places[nowhere] = 8;
-            expected[nowhere] = 0;
-        }
-        let memory = RemoteMemory::open(pid).unwrap();
-        assert_eq!(memory.halves(pid, &places), expected);
     }
 }
