@@ -12,8 +12,8 @@
 //!  hi ───────▶ …                         starts (`asyncPreemptStack`): a function without a stack check has no more
 //! ```
 //! Its stack may grow, shrink and move meanwhile: `sched` and the bounds say where it is. Before the handler has returned
-//! the address is in the signal's frame. Deeper in the stack there is none: `asyncPreempt2` calls nothing but, from Go 1.25
-//! or so on, `xRegRestore`, which counts among those 800 bytes; neither is ever patched, so no hit comes between.
+//! the address is in the signal's frame. Deeper in the stack there is none: `asyncPreempt2` calls nothing but, in newer
+//! versions, `xRegRestore`, which counts among those 800 bytes; neither is ever patched, so no hit comes between.
 //! The scheduler's own stacks hold none either, since only a thread's current goroutine is preempted.
 //!
 //! ```text

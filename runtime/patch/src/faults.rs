@@ -10,7 +10,7 @@
 
 use iced_x86::{CpuidFeature, Instruction, Mnemonic, OpKind, Register};
 
-use crate::instruction::is_nop;
+use crate::instruction::{is_nop, is_string};
 
 /// Bytes below the stack pointer that code may use (System V x86-64 ABI, 3.2.2).
 const RED_ZONE: i64 = 128;
@@ -40,21 +40,6 @@ pub fn may_fault(i: &Instruction) -> Option<&'static str> {
         return Some("it loads a segment");
     }
     calculates(i).then_some("a floating-point operation may trap")
-}
-
-fn is_string(kind: OpKind) -> bool {
-    matches!(
-        kind,
-        OpKind::MemorySegSI
-            | OpKind::MemorySegESI
-            | OpKind::MemorySegRSI
-            | OpKind::MemorySegDI
-            | OpKind::MemorySegEDI
-            | OpKind::MemorySegRDI
-            | OpKind::MemoryESDI
-            | OpKind::MemoryESEDI
-            | OpKind::MemoryESRDI
-    )
 }
 
 /// Whether the memory that it names is there: on the stack, in the module, or in the thread's own block.

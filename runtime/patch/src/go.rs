@@ -26,6 +26,8 @@ use iced_x86::{
     Code, ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
 };
 
+use crate::instruction::{is_nop, is_string};
+
 /// Bytes that a hit needs below the stack pointer on a goroutine's stack: the registers that the agent
 /// saves (408 bytes), its return addresses, and the same again for safety. The rest runs on a spare stack.
 pub const GO_STACK_ROOM: u32 = 1024;
@@ -201,7 +203,7 @@ pub fn may_fault(i: &Instruction, source: GoSource) -> Option<&'static str> {
     if matches!(i.mnemonic(), Mnemonic::Div | Mnemonic::Idiv) {
         return Some("a division may fault");
     }
-    if i.mnemonic() == Mnemonic::Lea || crate::instruction::is_nop(i) {
+    if i.mnemonic() == Mnemonic::Lea || is_nop(i) {
         return None;
     }
     for operand in 0..i.op_count() {
@@ -218,15 +220,7 @@ pub fn may_fault(i: &Instruction, source: GoSource) -> Option<&'static str> {
                     return Some("it reads or writes through a pointer");
                 }
             }
-            OpKind::MemorySegSI
-            | OpKind::MemorySegESI
-            | OpKind::MemorySegRSI
-            | OpKind::MemorySegDI
-            | OpKind::MemorySegEDI
-            | OpKind::MemorySegRDI
-            | OpKind::MemoryESDI
-            | OpKind::MemoryESEDI
-            | OpKind::MemoryESRDI => return Some("it is a string instruction"),
+            kind if is_string(kind) => return Some("it is a string instruction"),
             _ => {}
         }
     }

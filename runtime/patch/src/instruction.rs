@@ -1,6 +1,6 @@
 //! One displaced instruction: what it does to control, and whether it means the same at another address.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// How control leaves an instruction that may be displaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,4 +63,20 @@ pub fn data_named(code: &[u8], start: u64) -> Vec<u64> {
 /// A no-operation of any length, also one that names memory (which it does not touch).
 pub fn is_nop(i: &Instruction) -> bool {
     i.mnemonic() == Mnemonic::Nop
+}
+
+/// Whether an operand is that of a string instruction: memory that rsi or rdi points to.
+pub fn is_string(kind: OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::MemorySegSI
+            | OpKind::MemorySegESI
+            | OpKind::MemorySegRSI
+            | OpKind::MemorySegDI
+            | OpKind::MemorySegEDI
+            | OpKind::MemorySegRDI
+            | OpKind::MemoryESDI
+            | OpKind::MemoryESEDI
+            | OpKind::MemoryESRDI
+    )
 }
