@@ -6,6 +6,7 @@
 //! then the few bytes of each site. A window that somebody would come back into waits for another stop, and is left out
 //! if there is no better one.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use libc::pid_t;
@@ -18,7 +19,7 @@ use crate::load::{lost, unreadable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::semaphores::Raised;
-use crate::stacks::{frames, is_in_session, live_stacks, of_all_stacks};
+use crate::stacks::{extents, frames, is_in_session, live_stacks, of_all_stacks};
 use crate::stop::{Stopped, World, tasks};
 use crate::threads::Seen;
 use crate::tracer;
@@ -76,15 +77,19 @@ pub(crate) fn arm(
     let mut attempt = 0;
     loop {
         let later = rest.split_off(rest.len().min(AT_ONCE));
-        let windows = Windows(&rest);
+        let windows = Windows::of(&rest);
         // Anew each time: a stack that lies beside memory which is gone since would count as one that cannot be searched.
         let maps = trocar_target::maps(pid)?;
         let known = goroutines.and_then(|g| g.list(memory)).unwrap_or_default();
-        let search = Search { memory, goroutines, known: &known };
+        // Once before: what is read anew takes half as long, and the target stands still then.
+        let mut here = memory.in_stop().map_err(|e| lost(pid, &e))?;
+        here.ahead(pid, pieces(what, &rest));
         let mut world = World::stop(pid, |ip| windows.inside(ip).is_none())?;
         let threads = world.threads.len();
         let maps = of_all_stacks(pid, maps, &world.threads)?;
-        let awaited = search.all(&world.threads, &maps, &Windows(&windows.inner()));
+        here.ahead(pid, pieces(what, &rest).chain(extents(&world.threads, &maps, &known)));
+        let search = Search { memory: &here, goroutines, known: &known };
+        let awaited = search.all(&world.threads, &maps, &Windows::of(&windows.inner()));
         let waits = |t: &Trampoline| match &awaited {
             Ok(starts) => starts.contains(&t.window.start),
             // What cannot be searched may come back into any that has an inside.
@@ -94,11 +99,11 @@ pub(crate) fn arm(
         waiting.extend(wait);
         let is_last = later.is_empty() && (waiting.is_empty() || attempt == TRIES);
         let mut count = 0;
-        let mut written = still_there(memory, what, &witnesses);
+        let mut written = still_there(&here, what, &witnesses);
         if free.len() == trampolines.len() {
-            written = written.and_then(|()| free.iter().try_for_each(|t| nothing_in_front(pid, memory, t)));
+            written = written.and_then(|()| free.iter().try_for_each(|t| nothing_in_front(pid, &here, t)));
         }
-        written = written.and_then(|()| write(pid, memory, &mut world, &free, &mut count));
+        written = written.and_then(|()| write(memory, &here, &mut world, &free, &mut count));
         if written.is_err() {
             // Only what was written here: what another tool has at the next site is not ours to undo.
             restore(memory, free.iter().copied().take(count), false);
@@ -143,6 +148,19 @@ pub(crate) fn arm(
     }
 }
 
+/// What the checks of a stop read, by address and length: the windows with what lies in front of what is written, and the
+/// heads of the modules.
+fn pieces<'a>(what: &'a Arm<'_>, trampolines: &'a [&Trampoline]) -> impl Iterator<Item = (u64, usize)> + 'a {
+    let sites = trampolines.iter().flat_map(|t| {
+        t.patches().iter().map(|patch| {
+            let end = patch.range().end.max(if patch.address == t.window.start { t.window.end } else { 0 });
+            let start = patch.address.saturating_sub(patch.before.len() as u64);
+            (start, usize::try_from(end.saturating_sub(start)).unwrap_or(0))
+        })
+    });
+    sites.chain(what.modules.iter().filter_map(|m| m.head.as_ref()).map(|h| (h.address, h.bytes.len())))
+}
+
 /// Makes our private copies of the pages that will be written, by writing what is there, so that no stop is made longer by
 /// both. In a stop of its own: at any other time a module may go, and what comes in its place is not ours to write.
 fn copy_pages(
@@ -152,10 +170,14 @@ fn copy_pages(
     trampolines: &[Trampoline],
     stops: &mut Stops,
 ) -> Result<(), Failure> {
+    let mut here = memory.in_stop().map_err(|e| lost(pid, &e))?;
+    let trampolines: Vec<&Trampoline> = trampolines.iter().collect();
+    here.ahead(pid, pieces(what, &trampolines));
     let world = World::stop(pid, |_| true)?;
-    let copied = still_there(memory, what, &[]).and_then(|()| {
+    here.ahead(pid, pieces(what, &trampolines));
+    let copied = still_there(&here, what, &[]).and_then(|()| {
         trampolines.iter().try_for_each(|trampoline| {
-            unchanged(pid, memory, trampoline)?;
+            unchanged(pid, &here, trampoline)?;
             trampoline.patches().iter().try_for_each(|patch| {
                 memory.write(RemoteAddress(patch.address), &patch.original).map_err(|e| lost(pid, &e))
             })
@@ -185,13 +207,14 @@ fn nowhere(who: Option<Unsearched>) -> Failure {
 
 /// Writes the jumps, in ascending order of address.
 fn write(
-    pid: pid_t,
     memory: &RemoteMemory,
+    here: &RemoteMemory,
     world: &mut World,
     trampolines: &[&Trampoline],
     count: &mut usize,
 ) -> Result<(), Failure> {
-    let windows = Windows(trampolines);
+    let windows = Windows::of(trampolines);
+    let pid = world.pid;
     for thread in &mut world.threads {
         let Some(mut registers) = thread.registers else { continue };
         let Some(window) = windows.inside(registers.rip) else { continue };
@@ -204,7 +227,7 @@ fn write(
         registers.rip = twin;
         thread.set_registers(registers).map_err(|e| lost(pid, &e))?;
     }
-    trampolines.iter().try_for_each(|t| unchanged(pid, memory, t))?;
+    trampolines.iter().try_for_each(|t| unchanged(pid, here, t))?;
     for trampoline in trampolines {
         // If writing fails half way, what was written is undone.
         *count += 1;
@@ -321,13 +344,26 @@ pub(crate) fn open(pid: pid_t, memory: &RemoteMemory, gates: &[u64], value: u64)
 }
 
 /// Windows in ascending order of address.
-struct Windows<'a>(&'a [&'a Trampoline]);
+struct Windows<'a> {
+    all: &'a [&'a Trampoline],
+    /// From the first one's start to the last one's end.
+    span: Range<u64>,
+}
 
 impl<'a> Windows<'a> {
+    fn of(all: &'a [&'a Trampoline]) -> Self {
+        let start = all.first().map_or(0, |t| t.window.start);
+        Self { all, span: start..all.last().map_or(start, |t| t.window.end) }
+    }
+
     /// The window that an address lies inside, past its start.
     fn inside(&self, address: u64) -> Option<&'a Trampoline> {
-        let before = self.0.partition_point(|t| t.window.start < address).checked_sub(1)?;
-        self.0.get(before).copied().filter(|t| address < t.window.end)
+        // Hardly any word of a stack is.
+        if !self.span.contains(&address) {
+            return None;
+        }
+        let before = self.all.partition_point(|t| t.window.start < address).checked_sub(1)?;
+        self.all.get(before).copied().filter(|t| address < t.window.end)
     }
 
     /// The start of that window.
@@ -337,7 +373,7 @@ impl<'a> Windows<'a> {
 
     /// Those with more than one instruction.
     fn inner(&self) -> Vec<&'a Trampoline> {
-        self.0.iter().copied().filter(|t| has_inside(t)).collect()
+        self.all.iter().copied().filter(|t| has_inside(t)).collect()
     }
 }
 
@@ -367,7 +403,7 @@ impl Search<'_> {
         windows: &Windows<'_>,
     ) -> Result<Vec<u64>, Unsearched> {
         let mut found = Vec::new();
-        if windows.0.is_empty() {
+        if windows.all.is_empty() {
             return Ok(found);
         }
         for thread in threads {

@@ -4,6 +4,7 @@
 //! `Attachment::detach` takes it away and proves it. The program's own threads are stopped for some ten
 //! microseconds at a time; what takes longer is done by a thread of ours that is gone when the transaction ends. The crate does not know what a point, a policy or an event is.
 
+mod ahead;
 mod arm;
 mod attachment;
 mod detach;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use trocar_target::{Failure, FailureKind};
 
+use crate::ahead::Ahead;
+
 /// An address in the target. It cannot be dereferenced here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RemoteAddress(pub u64);
@@ -40,6 +42,7 @@ impl Drop for Lock<'_> {
 #[derive(Debug)]
 pub struct RemoteMemory {
     file: File,
+    ahead: Option<Ahead>,
 }
 
 impl RemoteMemory {
@@ -48,7 +51,24 @@ impl RemoteMemory {
     /// # Errors
     /// The process is gone, or not ours to trace.
     pub fn open(pid: i32) -> io::Result<Self> {
-        Ok(Self { file: OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))? })
+        let file = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))?;
+        Ok(Self { file, ahead: None })
+    }
+
+    /// The same memory, for the checks of one stop, which may read [`RemoteMemory::ahead`].
+    ///
+    /// # Errors
+    /// There are too many open files.
+    pub(crate) fn in_stop(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, ahead: Some(Ahead::new()) })
+    }
+
+    /// Reads these pieces at once, by address and length; what is read from now on comes from there where it lies in one of
+    /// them. To be used in a stop, and where nobody writes.
+    pub(crate) fn ahead(&mut self, pid: i32, pieces: impl Iterator<Item = (u64, usize)>) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.read(pid, pieces);
+        }
     }
 
     /// Keeps every other trocar from changing the process until the lock is dropped. All take it on the same file of
@@ -91,6 +111,10 @@ impl RemoteMemory {
     /// # Errors
     /// A byte is not mapped, or the process is gone.
     pub fn read(&self, at: RemoteAddress, to: &mut [u8]) -> io::Result<()> {
+        if let Some(known) = self.known(at, to.len()) {
+            to.copy_from_slice(known);
+            return Ok(());
+        }
         self.file.read_exact_at(to, at.0)
     }
 
@@ -117,6 +141,9 @@ impl RemoteMemory {
     /// As many bytes at `at` as can be read, up to `len`.
     #[must_use]
     pub fn some(&self, at: RemoteAddress, len: usize) -> Vec<u8> {
+        if let Some(known) = self.known(at, len) {
+            return known.to_vec();
+        }
         let mut bytes = vec![0; len];
         let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|r| !r.is_empty()) {
@@ -127,6 +154,11 @@ impl RemoteMemory {
         }
         bytes.truncate(done);
         bytes
+    }
+
+    /// What was read of it ahead.
+    fn known(&self, at: RemoteAddress, len: usize) -> Option<&[u8]> {
+        self.ahead.as_ref()?.bytes(at.0, len)
     }
 
     /// Writes `bytes` at `at`, whatever the page's protection.

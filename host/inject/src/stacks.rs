@@ -151,8 +151,16 @@ impl Stack {
     }
 }
 
-/// Reads the stack from `sp` up, of a thread with the thread pointer `pointer`, if that is known.
-fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, go: &Known) -> Option<Stack> {
+/// The part of a stack that is searched.
+struct Extent {
+    start: u64,
+    len: usize,
+    /// So much of it must be there; what was added is a guess.
+    own: usize,
+}
+
+/// That of the stack from `sp` up, of a thread with the thread pointer `pointer`, if that is known.
+fn extent(maps: &[Mapping], sp: u64, pointer: Option<u64>, go: &Known) -> Option<Extent> {
     let at = maps.iter().position(|m| m.range().contains(&sp))?;
     let most = if go.is_heap(maps.get(at)?, sp) { SEARCH_GO } else { SEARCH };
     let mut end = maps.get(at)?.end;
@@ -168,10 +176,26 @@ fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, 
     let floor = maps.get(at)?.start;
     let start = sp.saturating_sub(RED_ZONE).max(floor) & !7;
     let len = usize::try_from(end.saturating_sub(start).min(most)).ok()?;
+    // The first mapping must be there whole.
+    let own = usize::try_from((maps.get(at)?.end - start).min(most)).ok()?;
+    Some(Extent { start, len, own })
+}
+
+/// What will be read first of each thread's stacks, by address and length.
+pub(crate) fn extents<'a>(
+    threads: &'a [Stopped],
+    maps: &'a [Mapping],
+    go: &'a Known,
+) -> impl Iterator<Item = (u64, usize)> + 'a {
+    let of = |t: &Stopped| extent(maps, t.sp, t.registers.map(|r| r.fs_base), go);
+    threads.iter().filter_map(of).map(|extent| (extent.start, extent.len))
+}
+
+/// Reads the stack from `sp` up; as [`extent`].
+fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, go: &Known) -> Option<Stack> {
+    let Extent { start, len, own } = extent(maps, sp, pointer, go)?;
     let bytes = memory.some(RemoteAddress(start), len);
     let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
-    // The first mapping must be there whole; what is added to it is a guess.
-    let own = usize::try_from((maps.get(at)?.end - start).min(most)).ok()?;
     (bytes.len() >= own).then_some(Stack { sp, start, words })
 }
 
@@ -183,13 +207,17 @@ fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, 
 /// both kinds of stack come from one heap.
 pub(crate) fn frames<'a>(stack: &'a Stack, maps: &'a [Mapping]) -> impl Iterator<Item = Frame> + 'a {
     let is_code = |address: u64| maps.iter().any(|m| m.execute && m.range().contains(&address));
-    stack.words.windows(FRAME).enumerate().filter_map(move |(at, frame)| {
+    // The last word first: hardly any other has this value.
+    let last = stack.words.iter().enumerate().skip(FRAME - 1);
+    let last = last.filter(|(_, selectors)| **selectors & 0xffff == USER_CS);
+    last.filter_map(move |(last, _)| {
+        let at = last + 1 - FRAME;
+        let frame = stack.words.get(at..=last)?;
         // r8 to r15, rdi, rsi; rbp; rbx, rdx, rax, rcx; rsp, rip, eflags (`struct sigcontext_64` in `asm/sigcontext.h`).
-        let [restorer, flags, link, base, _, size, .., bp, _, _, _, _, saved, ip, _, selectors] = frame
-        else {
+        let [restorer, flags, link, base, _, size, .., bp, _, _, _, _, saved, ip, _, _] = frame else {
             return None;
         };
-        let whole = selectors & 0xffff == USER_CS && *flags <= 0xff && *link == 0 && is_code(*restorer);
+        let whole = *flags <= 0xff && *link == 0 && is_code(*restorer);
         let signal_stack = *base..base.saturating_add(*size);
         let address = stack.start.wrapping_add(8 * at as u64);
         let stale = signal_stack.contains(&address) && !signal_stack.contains(&stack.sp);

@@ -61,7 +61,7 @@ pub(crate) struct Stopped {
 /// The whole process, stopped. Dropping it lets everything go.
 #[derive(Debug)]
 pub(crate) struct World {
-    pid: pid_t,
+    pub(crate) pid: pid_t,
     pub(crate) threads: Vec<Stopped>,
     began: Instant,
     released: bool,
