@@ -145,7 +145,12 @@ impl Rehearsal {
         };
         let replay: &'static Replay = Box::leak(Box::default());
         // Go's runtime does not start where the clock says zero.
-        replay.set(Vec::new(), None, &RecordedHit { time_ns: 1_000_000_000, ..RecordedHit::default() });
+        replay.set(
+            Vec::new(),
+            None,
+            (0, 0),
+            &RecordedHit { time_ns: 1_000_000_000, ..RecordedHit::default() },
+        );
         let memory_max = usize::try_from(probe.memory_bytes).unwrap_or(usize::MAX);
         let instance =
             Instance::new(&loaded, env, replay, probe.fuel, START_FUEL, memory_max).map_err(failed)?;
@@ -191,11 +196,11 @@ impl Rehearsal {
 
     fn run(&mut self, hit: &RecordedHit, live: Option<Live>) -> Result<Outcome, HitError> {
         let ready = hit.ready()?;
-        self.replay.set(ready.memory, live, hit);
+        self.replay.set(ready.memory, live, (ready.rsp, ready.rip), hit);
         self.instance.set_go_arguments(hit.go);
         let frame = NonNull::from(&ready.frame);
         let handler = self.handler(hit);
-        let hit = Hit { frame, rsp: ready.rsp, rip: ready.rip, site: hit.site, tid: hit.tid };
+        let hit = Hit { frame, site: hit.site, tid: hit.tid };
         // `ready` outlives the call, and with it the frame.
         Ok(self.instance.hit(handler, hit))
     }
@@ -230,10 +235,9 @@ impl Rehearsal {
     pub fn price(&mut self, hit: &RecordedHit) -> Result<Option<f64>, HitError> {
         let ready = hit.ready()?;
         let frame = NonNull::from(&ready.frame);
-        let (rsp, rip) = (ready.rsp, ready.rip);
-        self.replay.set(ready.memory, None, hit);
+        self.replay.set(ready.memory, None, (ready.rsp, ready.rip), hit);
         let handler = self.handler(hit);
-        let hit = Hit { frame, rsp, rip, site: hit.site, tid: hit.tid };
+        let hit = Hit { frame, site: hit.site, tid: hit.tid };
         let (until, mut best) = (Instant::now() + PRICE_TIME, f64::INFINITY);
         while Instant::now() < until {
             let began = Instant::now();

@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use trocar_abi::PAGE;
+use trocar_abi::hit::HitFrame;
 use trocar_abi::import::errno::EFAULT;
 use trocar_sandbox::Target;
 
@@ -28,6 +29,7 @@ struct Moment {
     cpu: u32,
     span_ns: i64,
     function: u32,
+    place: (u64, u64),
     reads: u64,
 }
 
@@ -51,8 +53,14 @@ impl std::fmt::Debug for Moment {
 pub(crate) struct Replay(Mutex<Moment>);
 
 impl Replay {
-    /// Before a hit: what it can read, and its time.
-    pub(crate) fn set(&self, memory: Vec<(u64, Vec<u8>)>, live: Option<Live>, hit: &RecordedHit) {
+    /// Before a hit: what it can read, its stack pointer and instruction pointer, and its time.
+    pub(crate) fn set(
+        &self,
+        memory: Vec<(u64, Vec<u8>)>,
+        live: Option<Live>,
+        place: (u64, u64),
+        hit: &RecordedHit,
+    ) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Moment {
             memory,
             live,
@@ -61,6 +69,7 @@ impl Replay {
             cpu: hit.cpu,
             span_ns: hit.span_ns.unwrap_or(-1),
             function: hit.function,
+            place,
             reads: 0,
         };
     }
@@ -118,6 +127,10 @@ impl Target for Replay {
 
     fn span_ns(&self) -> i64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).span_ns
+    }
+
+    fn place(&self, _: &HitFrame, _: u32) -> (u64, u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).place
     }
 
     fn function(&self) -> u32 {

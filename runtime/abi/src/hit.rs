@@ -217,8 +217,14 @@ pub struct ThreadSlot {
 /// page- or cache-line-aligned, so the product's high bits are taken.
 #[must_use]
 pub const fn first_slot(thread_pointer: u64, len: u32) -> u32 {
-    let mixed = (thread_pointer.wrapping_mul(SLOT_FACTOR) >> 32) as u32;
-    mixed & (len - 1)
+    slot_in(thread_pointer, len - 1)
+}
+
+/// The same for a table whose length is `mask + 1`.
+#[inline]
+#[must_use]
+pub const fn slot_in(thread_pointer: u64, mask: u32) -> u32 {
+    (thread_pointer.wrapping_mul(SLOT_FACTOR) >> 32) as u32 & mask
 }
 
 /// What [`first_slot`] multiplies with: 2^64 divided by the golden ratio.

@@ -19,7 +19,7 @@ use trocar_ring::Producer;
 use trocar_sandbox::{Arguments, Env, Instance, Loaded, Maps, Rate, START_FUEL, configure};
 use wasmtime::{Config, CustomCodeMemory, Engine, Module};
 
-use crate::context::Context;
+use crate::context::{Context, Usual};
 use crate::dispatch::after_trap;
 use crate::entry::{FLAGS_BY_POPFQ, HIGH_VECTORS, hit_entry};
 use crate::global::{
@@ -194,7 +194,7 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
     agent.shared = block.shared as *mut u8;
     agent.layout = block.layout;
     agent.table = table.as_mut_ptr();
-    agent.table_len = table_len;
+    agent.table_mask = table_len - 1;
     agent.contexts = contexts.as_mut_ptr();
     agent.clock_gettime = block.clock_gettime;
     agent.trap_limit = block.probe.trap_limit;
@@ -297,13 +297,15 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let empty = Context {
         head,
         recover: NonNull::dangling(),
+        usual: Usual::default(),
+        shared,
+        stats: at(layout.context_stats(index)).cast(),
+        trace: ptr::null_mut(),
         tls: ptr::null_mut(),
         stays: true,
         span_ns: -1,
         ordinary: [0; crate::context::ORDINARY],
         proven_high: 0,
-        shared,
-        stats: at(layout.context_stats(index)).cast(),
         heap: Heap::new(heap_start as usize, heap_end as usize),
         instance: None,
     };
@@ -318,6 +320,8 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let parked = instance.map(|instance| {
         // SAFETY: as above. From here on the instance does not move.
         let instance = unsafe { (*context).instance.insert(instance) };
+        // SAFETY: as above.
+        unsafe { (*context).trace = instance.trace() };
         // SAFETY: the top of the context's spare stack, which nobody uses yet; hits will start below what is used now.
         // `after_trap` is given the context, and the slot is moved there below.
         unsafe { Instance::park(instance, spare_top as usize, after_trap, context.cast()) }

@@ -5,9 +5,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use trocar_abi::control::flags;
-use trocar_abi::hit::{ContextHead, HitFrame, ThreadSlot, first_slot};
+use trocar_abi::hit::{ContextHead, HitFrame, STACK_ROOM, ThreadSlot, slot_in};
 use trocar_abi::shared::{ContextShared, SharedHead, SiteStats};
-use trocar_sandbox::Instance;
+use trocar_sandbox::{Instance, Trace};
 
 use crate::global::{FILLED, agent, thread_pointer};
 use crate::heap::Heap;
@@ -25,6 +25,12 @@ pub(crate) struct Context {
     pub(crate) head: ContextHead,
     /// The frame of the hit that is inside. A panic in it goes there: the entry code restores everything from it.
     pub(crate) recover: NonNull<HitFrame>,
+    /// Where on the thread's own stack a hit is served at once.
+    pub(crate) usual: Usual,
+    pub(crate) shared: *mut ContextShared,
+    pub(crate) stats: *mut SiteStats,
+    /// What says where a hit trapped; null where none can.
+    pub(crate) trace: *mut Trace,
     /// wasmtime's thread-local slot.
     pub(crate) tls: *mut u8,
     /// This hit must not leave its stack, even after a trap: it enters wasm by wasmtime's own entry.
@@ -36,10 +42,44 @@ pub(crate) struct Context {
     /// The highest address of the thread's own stack where a hit is known not to have been on an alternate one. A later
     /// alternate stack that lies in a frame of the own one is above every hit of the functions below that frame.
     pub(crate) proven_high: u64,
-    pub(crate) shared: *mut ContextShared,
-    pub(crate) stats: *mut SiteStats,
     pub(crate) heap: Heap,
     pub(crate) instance: Option<Instance>,
+}
+
+/// Addresses where a hit of the thread is known to be on its own stack, not on the alternate one, with room.
+///
+/// It is found out where a hit is not in it; whatever it was found out from sets it to none where it changes, and for what the
+/// host changes it says itself which stack it is of.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Usual {
+    low: u64,
+    /// Zero: there are none.
+    len: u64,
+    /// The head's `stack_high`, by which the host says that it has another stack in mind.
+    stack_high: u64,
+}
+
+impl Usual {
+    /// Of the stack `low..high`, up to and with `proven`, what is on the same side of the alternate stack as `at`, which
+    /// is not on that one.
+    pub(crate) fn new((low, high): (u64, u64), proven: u64, alternate: (u64, u64), at: u64) -> Self {
+        let (mut from, mut to) = (low.saturating_add(STACK_ROOM), high.min(proven.saturating_add(1)));
+        if at < alternate.0 {
+            to = to.min(alternate.0);
+        } else {
+            from = from.max(alternate.1);
+        }
+        Self { low: from, len: to.saturating_sub(from), stack_high: high }
+    }
+
+    /// Whether a hit with its frame at `at` is there.
+    #[inline(always)]
+    pub(crate) fn holds(&self, at: u64, head: &ContextHead) -> bool {
+        let high = &raw const head.stack_high;
+        // SAFETY: a field of the head; volatile, because another process writes it.
+        at.wrapping_sub(self.low) < self.len && unsafe { high.read_volatile() } == self.stack_high
+    }
 }
 
 impl Context {
@@ -66,7 +106,7 @@ pub(crate) fn current() -> Option<*mut Context> {
 
 /// Key and context of a slot.
 fn slot(i: u32) -> (&'static AtomicU64, &'static AtomicU64) {
-    // SAFETY: the table has `table_len` slots and `i` is below that: callers mask it.
+    // SAFETY: the table has `table_mask + 1` slots and `i` is below that: callers mask it.
     let slot = unsafe { agent().table.add(i as usize) }.cast::<u64>();
     // SAFETY: as above: a slot is two words.
     let context = unsafe { slot.add(1) };
@@ -80,22 +120,30 @@ const _: () = assert!(offset_of!(ThreadSlot, key) == 0 && offset_of!(ThreadSlot,
 /// The context of the thread with this thread pointer.
 #[inline]
 pub(crate) fn find(thread_pointer: u64) -> Option<*mut Context> {
-    let agent = agent();
     if thread_pointer <= RESERVED {
         return None; // a thread without a thread pointer; and the two values that are no key
     }
-    let mut i = first_slot(thread_pointer, agent.table_len.max(1));
-    for _ in 0..agent.table_len {
+    let i = slot_in(thread_pointer, agent().table_mask);
+    let (key, context) = slot(i);
+    // Written before its key.
+    if key.load(Ordering::Acquire) == thread_pointer {
+        return Some(context.load(Ordering::Relaxed) as *mut Context);
+    }
+    find_behind(i, thread_pointer)
+}
+
+/// The same, behind a slot that is another's or free.
+#[cold]
+fn find_behind(first: u32, thread_pointer: u64) -> Option<*mut Context> {
+    let mut i = first;
+    for _ in 0..=agent().table_mask {
         let (key, context) = slot(i);
-        let key = key.load(Ordering::Acquire);
-        if key == thread_pointer {
-            // Written before its key.
-            return Some(context.load(Ordering::Relaxed) as *mut Context);
+        match key.load(Ordering::Acquire) {
+            key if key == thread_pointer => return Some(context.load(Ordering::Relaxed) as *mut Context),
+            0 => return None,
+            _ => {}
         }
-        if key == 0 {
-            return None;
-        }
-        i = (i + 1) & (agent.table_len - 1);
+        i = (i + 1) & agent().table_mask;
     }
     None
 }
@@ -129,8 +177,8 @@ pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
         }
     }
     let context = by_index(index)?;
-    let mut i = first_slot(thread_pointer, agent.table_len);
-    for _ in 0..agent.table_len {
+    let mut i = slot_in(thread_pointer, agent.table_mask);
+    for _ in 0..=agent.table_mask {
         let (key, value) = slot(i);
         if key.compare_exchange(0, RESERVED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             value.store(context as u64, Ordering::Relaxed);
@@ -145,7 +193,7 @@ pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
             key.store(thread_pointer, Ordering::Release);
             return Some(context);
         }
-        i = (i + 1) & (agent.table_len - 1);
+        i = (i + 1) & agent.table_mask;
     }
     None
 }
@@ -181,6 +229,7 @@ pub(crate) unsafe fn identify(context: *mut Context) {
     // Another thread's, perhaps.
     context.ordinary = [0; ORDINARY];
     context.proven_high = 0;
+    context.usual = Usual::default();
     if agent().flags & flags::NO_ALTERNATE_STACK == 0 {
         (context.head.alternate_low, context.head.alternate_high) = sys::alternate_stack();
     }

@@ -17,7 +17,7 @@ use trocar_abi::shared::{
 };
 use trocar_sandbox::{Hit, Instance, Outcome};
 
-use crate::context::{Context, claim, find, identify, is_on_alternate};
+use crate::context::{Context, Usual, claim, find, identify, is_on_alternate};
 use crate::evidence;
 use crate::global::{agent, thread_pointer};
 use crate::spans;
@@ -60,8 +60,12 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
         return suspended(site);
     }
     let tp = thread_pointer();
-    let Some(context) = find(tp).or_else(|| claim(tp, stack_pointer(frame.as_ptr(), facts.flags))) else {
-        return lose_slowly(site, Loss::NoContext);
+    let context = match find(tp) {
+        Some(context) => context,
+        None => match claim(tp, stack_pointer(frame.as_ptr(), facts.flags)) {
+            Some(context) => context,
+            None => return lose_slowly(site, Loss::NoContext),
+        },
     };
     // SAFETY: `find` and `claim` give contexts of the agent.
     if unsafe { Context::inside(context) }.swap(1, Ordering::Acquire) != 0 {
@@ -75,16 +79,7 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
         // SAFETY: as above.
         unsafe { identify(context) };
     }
-    let below = frame.as_ptr() as u64;
-    let (stack_low, stack_high) = stack_range(&ctx.head);
-    let fits = |low: u64, high: u64| below >= low && below < high && below - low >= STACK_ROOM;
-    let on_alternate = below >= ctx.head.alternate_low && below < ctx.head.alternate_high;
-    if !on_alternate
-        && agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) == 0
-        && below <= ctx.proven_high
-        && fits(stack_low, stack_high)
-    {
-        // The usual case.
+    if ctx.usual.holds(frame.as_ptr() as u64, &ctx.head) {
         // SAFETY: entered above, and on a stack with room; settling may leave this stack.
         if unsafe { serve(context, site, facts, false) } {
             return Entered { next: SETTLE, context };
@@ -94,7 +89,7 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
         return OVER;
     }
     // SAFETY: as above.
-    unsafe { enter_elsewhere(ctx, site, on_alternate) }
+    unsafe { enter_elsewhere(ctx, site) }
 }
 
 /// A hit that comes while the probe is suspended or done with. Suspended is what a probe on a busy function may be for
@@ -130,12 +125,12 @@ pub(crate) fn stack_range(head: &ContextHead) -> (u64, u64) {
     if read(&raw const head.stack_high) == high && low != 0 { (low, high) } else { (0, 0) }
 }
 
-/// A hit that may have to switch stacks, or must not.
+/// A hit that may have to switch stacks, or must not; or that is on the thread's own stack, but not where others were.
 ///
 /// # Safety
 /// As [`enter`], which has entered the context.
 #[cold]
-unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) -> Entered {
+unsafe fn enter_elsewhere(ctx: &mut Context, site: usize) -> Entered {
     let agent = agent();
     let frame = ctx.recover;
     let below = frame.as_ptr() as u64;
@@ -147,7 +142,16 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize, on_alternate: bool) ->
     let asks = agent.flags & (flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) == 0
         && (!always || ctx.head.alternate_high == 0);
     let on_own = below >= stack_low && below < stack_high;
-    let on_alternate = on_alternate || (asks && is_on_alternate(ctx, below, on_own));
+    let was_alternate = below >= ctx.head.alternate_low && below < ctx.head.alternate_high;
+    let on_alternate = was_alternate || (asks && is_on_alternate(ctx, below, on_own));
+    ctx.usual = if on_alternate
+        || agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) != 0
+    {
+        Usual::default()
+    } else {
+        let alternate = (ctx.head.alternate_low, ctx.head.alternate_high);
+        Usual::new((stack_low, stack_high), ctx.proven_high, alternate, below)
+    };
     let stack = if on_alternate {
         if fits(ctx.head.alternate_low, ctx.head.alternate_high) {
             Ok(here)
@@ -221,7 +225,8 @@ fn lose_slowly(site: usize, loss: Loss) -> Entered {
     OVER
 }
 
-/// The rest of a hit, on the stack that [`enter`] chose. True if [`settle`] must end it.
+/// The rest of a hit, on the stack that [`enter`] chose. True if [`settle`] must end it; a trap in the handler's own code does
+/// not come back at all, and goes there by itself.
 ///
 /// # Safety
 /// Called by `hit_entry` alone, with the context that `enter` entered.
@@ -236,10 +241,10 @@ pub(crate) unsafe extern "C" fn run(context: *mut Context) -> bool {
     unsafe { serve(context, site, facts, stays) }
 }
 
-/// Runs the probe and accounts for it. True if it trapped in the parked activation: then [`settle`] ends the hit.
+/// Runs the probe and accounts for it. True if it trapped in the parked activation: then [`settle`] ends the hit. As a rule
+/// a trap does not come back here, and goes to [`settle`] by itself.
 ///
-/// What a hit costs is its stores, one a cycle, which the next exchange waits for. So nothing is kept over the probe's
-/// run that would have to be saved for it: `account` finds the frame in the context again.
+/// What a hit costs is the number of its instructions, some five of which run in a cycle; see SPEED.md.
 ///
 /// # Safety
 /// The caller is inside the context and on a stack with room; the context's frame is the hit's, and so are `site` and
@@ -257,8 +262,7 @@ unsafe fn serve(context: *mut Context, site: usize, facts: &Site, stays: bool) -
     if facts.flags & (site_flags::ENTRY | site_flags::EXIT) != 0 {
         span(ctx, call_at(ctx.recover.as_ptr(), facts.flags), facts);
         if facts.handler == NO_HANDLER {
-            // SAFETY: as below.
-            unsafe { account(context, Some(Outcome::Executed)) };
+            stats.executed += 1;
             return false;
         }
     }
@@ -267,19 +271,19 @@ unsafe fn serve(context: *mut Context, site: usize, facts: &Site, stays: bool) -
         // SAFETY: as here.
         return unsafe { serve_seldom(context, site, facts, stays) };
     }
-    let hit = || hit(ctx.recover, ctx.head.tid, site, facts);
-    let outcome = match ctx.instance.as_mut() {
-        // SAFETY: `boot` parked it or it knows that it is not; the slot is in the context; `settle` comes after `None`.
-        Some(instance) => unsafe { instance.hit_parked(facts.handler, hit) },
-        None => Some(Outcome::Trapped(TrapCode::Other)),
+    let (frame, tid) = (ctx.recover, ctx.head.tid);
+    let (outcome, used) = match ctx.instance.as_mut() {
+        // SAFETY: `boot` parked it or it knows that it is not; the slot is in the context. `trap_hit` does what is asked of it.
+        Some(instance) => unsafe {
+            let on_trap = crate::entry::trap_hit as *const () as usize;
+            instance.hit_direct(facts.handler, || hit(frame, tid, site), on_trap, context.cast())
+        },
+        None => (Outcome::Trapped(TrapCode::Other), 0),
     };
-    if outcome.is_some() {
-        // SAFETY: as here.
-        unsafe { charge(context, outcome) };
-    }
     // SAFETY: as here.
-    unsafe { account(context, outcome) };
-    outcome.is_none()
+    unsafe { charge(context, outcome, used) };
+    account(stats, outcome, context);
+    false
 }
 
 /// Charges the fuel of the hit that is inside, for the share of a core; a trapped one is charged all that it was given.
@@ -288,13 +292,8 @@ unsafe fn serve(context: *mut Context, site: usize, facts: &Site, stays: bool) -
 /// # Safety
 /// As [`serve`].
 #[inline(always)]
-unsafe fn charge(context: *mut Context, outcome: Option<Outcome>) -> u64 {
-    // SAFETY: INVARIANT (inside).
-    let instance = unsafe { (*context).instance.as_ref() };
-    let fuel = match (outcome, instance) {
-        (Some(Outcome::Trapped(_)), _) | (None, _) | (_, None) => agent().fuel,
-        (Some(_), Some(instance)) => instance.fuel_used(),
-    };
+unsafe fn charge(context: *mut Context, outcome: Outcome, used: u64) -> u64 {
+    let fuel = if matches!(outcome, Outcome::Trapped(_)) { agent().fuel } else { used };
     // SAFETY: as above.
     unsafe { add_fuel(context, fuel) };
     fuel
@@ -345,36 +344,41 @@ unsafe fn serve_seldom(context: *mut Context, site: usize, facts: &Site, stays: 
             return false;
         }
     }
-    let hit = hit(ctx.recover, ctx.head.tid, site, facts);
+    let hit = hit(ctx.recover, ctx.head.tid, site);
     let go = |instance: &mut Instance| {
         if stays {
-            Some(instance.hit(facts.handler, hit))
+            let outcome = instance.hit(facts.handler, hit);
+            Some((outcome, instance.fuel_used()))
         } else {
             // SAFETY: as in `serve`.
             unsafe { instance.hit_parked(facts.handler, || hit) }
         }
     };
     let started = ticks();
-    let outcome = match ctx.instance.as_mut() {
+    let ended = match ctx.instance.as_mut() {
         Some(instance) if facts.flags & site_flags::FLOATS != 0 => with_default_mxcsr(|| go(instance)),
         Some(instance) => go(instance),
-        None => Some(Outcome::Trapped(TrapCode::Other)),
+        None => Some((Outcome::Trapped(TrapCode::Other), 0)),
     };
     let spent = ticks().wrapping_sub(started);
-    // SAFETY: as here. What traps in the parked activation is charged when it is settled.
-    let fuel = if outcome.is_some() { unsafe { charge(context, outcome) } } else { 0 };
-    // SAFETY: as here.
-    unsafe { account(context, outcome) };
-    // SAFETY: INVARIANT (inside).
-    let ctx = unsafe { &mut *context };
     // SAFETY: as in `serve`.
     let stats = unsafe { ctx.stats.add(site) };
     // SAFETY: as in `serve`.
     let stats = unsafe { &mut *stats };
+    let shared = ctx.shared;
+    // What traps in the parked activation is charged, and accounted for, when it is settled.
+    let (outcome, fuel) = match ended {
+        // SAFETY: as here.
+        Some((outcome, used)) => (Some(outcome), unsafe { charge(context, outcome, used) }),
+        None => (None, 0),
+    };
+    if let Some(outcome) = outcome {
+        account(stats, outcome, context);
+    }
     if stats.hits % TIMED_EVERY == 0 || facts.flags & site_flags::SAMPLED != 0 {
         if matches!(outcome, Some(Outcome::Executed | Outcome::ConditionFalse)) {
             // SAFETY: this context's block in the shared memory, which only who is inside writes.
-            let least = unsafe { &mut (*ctx.shared).unit_ticks };
+            let least = unsafe { &mut (*shared).unit_ticks };
             let unit = (spent.saturating_mul(UNIT_SCALE) / fuel.saturating_add(HIT_FUEL)).max(1);
             *least = if *least == 0 { unit } else { unit.min(*least) };
         }
@@ -392,34 +396,19 @@ unsafe fn serve_seldom(context: *mut Context, site: usize, facts: &Site, stays: 
 /// What the probe is told of a hit. Made where it is stored: a copy would be read back wider than it was written, and
 /// wait for that.
 #[inline(always)]
-fn hit(frame: NonNull<HitFrame>, tid: u32, site: usize, facts: &Site) -> Hit {
-    Hit { frame, rsp: stack_pointer(frame.as_ptr(), facts.flags), rip: facts.address, site: site as u32, tid }
+fn hit(frame: NonNull<HitFrame>, tid: u32, site: usize) -> Hit {
+    Hit { frame, site: site as u32, tid }
 }
 
-/// Accounts for the hit that is inside, unless it is to be settled.
-///
-/// # Safety
-/// As [`serve`].
+/// Accounts for the hit that is inside.
 #[inline(always)]
-unsafe fn account(context: *mut Context, outcome: Option<Outcome>) {
-    // SAFETY: the context of the hit.
-    let frame = unsafe { &raw const (*context).recover };
-    // SAFETY: as above; read again rather than kept, which volatile makes sure of.
-    let frame = unsafe { frame.read_volatile() };
-    // SAFETY: the frame stays on the thread's stack until the entry code pops it.
-    let site = unsafe { (*frame.as_ptr()).site };
-    // SAFETY: INVARIANT (inside).
-    let all = unsafe { (*context).stats };
-    // SAFETY: as in `serve`.
-    let stats = unsafe { all.add(site as usize) };
-    // SAFETY: as in `serve`.
-    let stats = unsafe { &mut *stats };
+fn account(stats: &mut SiteStats, outcome: Outcome, context: *mut Context) {
     // The usual ends first, without a table of jumps.
-    if outcome == Some(Outcome::Executed) {
+    if outcome == Outcome::Executed {
         stats.executed += 1;
-    } else if outcome == Some(Outcome::ConditionFalse) {
+    } else if outcome == Outcome::ConditionFalse {
         stats.condition_false += 1;
-    } else if let Some(outcome) = outcome {
+    } else {
         lost(stats, outcome, context);
     }
 }

@@ -88,6 +88,16 @@ core::arch::global_asm!(
     "and rsp, -16",
     "mov rdi, r12",
     "call {settle}",
+    "jmp 7f",
+    // Here a trap in `serve` goes on, with the context at the top of the stack. First of all, while its frames are there: where
+    // it was.
+    ".globl trap_hit",
+    "trap_hit:",
+    "mov r12, [rsp]",
+    "mov rdi, [r12 + {trace}]",
+    "call {note}",
+    "mov rbx, [r12 + {recover}]",
+    "jmp 4b",
     "7:",
     // A panic comes here with the context in r12 and the frame in rbx.
     ".globl recover_hit",
@@ -195,6 +205,9 @@ core::arch::global_asm!(
     enter = sym crate::dispatch::enter,
     run = sym crate::dispatch::run,
     settle = sym crate::dispatch::settle,
+    note = sym trocar_sandbox::note,
+    trace = const offset_of!(Context, trace),
+    recover = const offset_of!(Context, recover),
     boot = sym crate::boot::boot,
     boot_recover = sym BOOT_RECOVER,
     by_popfq = sym FLAGS_BY_POPFQ,
@@ -219,6 +232,8 @@ pub(crate) static HIGH_VECTORS: core::sync::atomic::AtomicBool = core::sync::ato
 unsafe extern "C" {
     /// What trampolines call.
     pub(crate) fn hit_entry();
+    /// Where a trap goes on.
+    pub(crate) fn trap_hit();
 }
 
 /// The frame that `hit_entry` pushes, compared with the shared definition.

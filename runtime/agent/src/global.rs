@@ -23,7 +23,8 @@ pub(crate) struct Agent {
     pub(crate) shared: *mut u8,
     pub(crate) layout: Layout,
     pub(crate) table: *mut ThreadSlot,
-    pub(crate) table_len: u32,
+    /// Its length, a power of two, less one.
+    pub(crate) table_mask: u32,
     pub(crate) contexts: *mut *mut Context,
     pub(crate) clock_gettime: u64,
     pub(crate) trap_limit: u32,
@@ -46,6 +47,12 @@ struct AgentCell(UnsafeCell<Agent>);
 // SAFETY: INVARIANT (boot first).
 unsafe impl Sync for AgentCell {}
 
+/// The table before there is one: a slot that is never taken.
+struct EmptyTable(UnsafeCell<ThreadSlot>);
+// SAFETY: nobody claims a context before `boot::init` has put another table in its place.
+unsafe impl Sync for EmptyTable {}
+static EMPTY: EmptyTable = EmptyTable(UnsafeCell::new(ThreadSlot { key: 0, context: 0 }));
+
 static AGENT: AgentCell = AgentCell(UnsafeCell::new(Agent {
     flags: 0,
     pid: 0,
@@ -53,8 +60,8 @@ static AGENT: AgentCell = AgentCell(UnsafeCell::new(Agent {
     operands: &[],
     shared: core::ptr::null_mut(),
     layout: Layout { sites: 0, contexts: 0, maps: 0, ring: 0 },
-    table: core::ptr::null_mut(),
-    table_len: 0,
+    table: EMPTY.0.get(),
+    table_mask: 0,
     contexts: core::ptr::null_mut(),
     clock_gettime: 0,
     trap_limit: 0,

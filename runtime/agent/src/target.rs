@@ -3,11 +3,13 @@
 use core::arch::asm;
 
 use trocar_abi::control::{Site, flags, site_flags};
+use trocar_abi::hit::HitFrame;
 use trocar_abi::import::errno::{EFAULT, EPERM};
 use trocar_abi::operand::{Operand, unpacked};
 use trocar_sandbox::Target;
 
 use crate::context::{Context, current};
+use crate::dispatch::stack_pointer;
 use crate::global::agent;
 use crate::sys;
 
@@ -45,6 +47,11 @@ impl Target for OwnProcess {
 
     fn function(&self) -> u32 {
         running().map_or(0, |(_, site)| site.function)
+    }
+
+    fn place(&self, frame: &HitFrame, site: u32) -> (u64, u64) {
+        let site = agent().sites.get(site as usize);
+        site.map_or((0, 0), |site| (stack_pointer(frame, site.flags), site.address))
     }
 
     fn operand(&self, site: u32, n: u32) -> Option<Operand> {

@@ -29,11 +29,11 @@ impl Fuel {
         unsafe { self.0.write(-left) };
     }
 
-    /// How much is left; less than nothing after straight code that used more.
+    /// How much is left; less than nothing after straight code that used more. Nobody counts up to `i64::MIN`.
     #[inline]
     pub(crate) fn left(self) -> i64 {
         // SAFETY: as in `set`.
-        unsafe { self.0.read() }.saturating_neg()
+        unsafe { self.0.read() }.wrapping_neg()
     }
 
     /// Takes `price` away. False if there is not so much: then nothing is left.

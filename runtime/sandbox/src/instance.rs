@@ -44,6 +44,9 @@ pub trait Target: Send + Sync {
     fn span_ns(&self) -> i64;
     /// Index of the function that the running hit's site belongs to.
     fn function(&self) -> u32;
+    /// Stack pointer and instruction pointer at the running hit, which has these registers and came at this site. Asked only
+    /// when a probe asks: hardly any does.
+    fn place(&self, frame: &HitFrame, site: u32) -> (u64, u64);
     /// Argument `n` of the marker that a site is; `None` if it is no marker. Past the last one an operand without form.
     fn operand(&self, site: u32, n: u32) -> Option<Operand> {
         let _ = (site, n);
@@ -101,10 +104,6 @@ pub struct Env {
 pub struct Hit {
     /// Registers at the site.
     pub frame: NonNull<HitFrame>,
-    /// Stack pointer at the site.
-    pub rsp: u64,
-    /// Address of the site.
-    pub rip: u64,
     /// Index of the site.
     pub site: u32,
     /// Kernel's id of the thread, zero if unknown.
@@ -115,8 +114,6 @@ pub struct Hit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Running {
     frame: NonNull<HitFrame>,
-    pub(crate) rsp: u64,
-    pub(crate) rip: u64,
     /// Site in the low half, thread in the high half: a record takes both at once, and two halves that were just
     /// written would make it wait for them.
     who: u64,
@@ -126,7 +123,7 @@ impl Running {
     #[inline(always)]
     fn new(hit: &Hit) -> Self {
         let who = u64::from(hit.site) | u64::from(hit.tid) << 32;
-        Self { frame: hit.frame, rsp: hit.rsp, rip: hit.rip, who }
+        Self { frame: hit.frame, who }
     }
 
     /// Index of the site.
@@ -186,11 +183,11 @@ impl State {
 
     /// A register of the running hit by its DWARF number; zero for another number, or outside a hit.
     pub(crate) fn register(&self, number: u32) -> u64 {
-        let Some(hit) = self.hit else { return 0 };
+        let (Some(hit), Some(frame)) = (self.hit, self.frame()) else { return 0 };
         match number {
-            7 => hit.rsp,
-            16 => hit.rip,
-            _ => self.frame().and_then(|f| f.register(number)).unwrap_or(0),
+            7 => self.target.place(frame, hit.site()).0,
+            16 => self.target.place(frame, hit.site()).1,
+            _ => frame.register(number).unwrap_or(0),
         }
     }
 
@@ -367,17 +364,16 @@ impl Instance {
         unsafe { Parked::start(&mut instance.parked, store, handler, stack_top, after_trap, argument) }
     }
 
-    /// As [`Instance::hit`], in the parked activation, for the hit that `hit` makes. `None`: the handler trapped, and
-    /// [`Instance::settle`] says why.
+    /// As [`Instance::hit`], in the parked activation, for the hit that `hit` makes; with the fuel that it used, unless it
+    /// trapped. `None`: the handler trapped, and [`Instance::settle`] says why.
     ///
     /// # Safety
     /// [`Instance::park`] was called, and wasmtime's thread-local slot is what it was then. After `None` nothing is done
     /// with the instance before `settle`.
     #[inline(always)]
-    pub unsafe fn hit_parked(&mut self, handler: u32, hit: impl FnOnce() -> Hit) -> Option<Outcome> {
-        let Some(parked) = &self.parked else { return Some(self.hit(handler, hit())) };
-        let Some(handler) = self.handlers.get(handler as usize) else {
-            return Some(Outcome::Trapped(TrapCode::Other));
+    pub unsafe fn hit_parked(&mut self, handler: u32, hit: impl FnOnce() -> Hit) -> Option<(Outcome, u64)> {
+        let (Some(parked), Some(handler)) = (&self.parked, self.handlers.get(handler as usize)) else {
+            return Some(self.hit_by_itself(handler, hit()));
         };
         parked.prepare(self.fuel.cast_signed());
         let state = self.store.data_mut();
@@ -388,23 +384,65 @@ impl Instance {
         if !returned {
             // SAFETY: the call has just come back, and wasm has its stack below here; the trace is of this instance.
             unsafe { note(&raw mut self.trace) };
-            let state = self.store.data_mut();
-            state.hit = None;
-            state.dropped = None;
             return None;
         }
+        let used = parked.used(self.fuel.cast_signed());
         let state = self.store.data_mut();
         state.hit = None;
-        Some(ended(state, &value))
+        Some((ended(state, value.get_u32()), used))
+    }
+
+    /// As [`Instance::hit_parked`], without wasmtime's entry trampoline. A trap does not come back: it goes on at `on_trap`,
+    /// with the stack pointer of the call, where `argument` lies at its top, and with no register that was kept.
+    ///
+    /// # Safety
+    /// As [`Instance::hit_parked`]. `on_trap` is code that has [`note`] called at once with [`Instance::trace`], and leaves
+    /// the frames of the callers for good; then it does as after `None`.
+    #[inline(always)]
+    pub unsafe fn hit_direct(
+        &mut self,
+        handler: u32,
+        hit: impl FnOnce() -> Hit,
+        on_trap: usize,
+        argument: *mut c_void,
+    ) -> (Outcome, u64) {
+        let (Some(parked), Some(handler)) = (&self.parked, self.handlers.get(handler as usize)) else {
+            return self.hit_by_itself(handler, hit());
+        };
+        parked.prepare(self.fuel.cast_signed());
+        let state = self.store.data_mut();
+        state.hit = Some(Running::new(&hit()));
+        // SAFETY: parked, by the caller's contract, which also is that of `on_trap`; the stack limit has just been set.
+        let value = unsafe { handler.call_direct(on_trap, argument) };
+        let used = parked.used(self.fuel.cast_signed());
+        let state = self.store.data_mut();
+        state.hit = None;
+        (ended(state, value), used)
+    }
+
+    /// What [`note`] fills.
+    pub fn trace(&mut self) -> *mut Trace {
+        &raw mut self.trace
+    }
+
+    /// The same where nothing is parked, or there is no such handler.
+    #[cold]
+    fn hit_by_itself(&mut self, handler: u32, hit: Hit) -> (Outcome, u64) {
+        let outcome = self.hit(handler, hit);
+        (outcome, self.fuel_used())
     }
 
     /// Has `after_trap` called with the reason why the last hit trapped.
     ///
     /// # Safety
-    /// [`Instance::hit_parked`] has just answered `None`, and nothing lies on the parked stack any more but the parked
+    /// [`Instance::hit_parked`] has just answered `None`, or [`Instance::hit_direct`] has trapped, and nothing lies on the parked stack any more but the parked
     /// activation itself: whoever calls this runs on another stack.
     pub unsafe fn settle(this: *mut Self) {
         // SAFETY: the caller's contract: the instance is there, and nobody uses it.
+        let state = unsafe { &mut *this }.store.data_mut();
+        state.hit = None;
+        state.dropped = None;
+        // SAFETY: as above.
         let parked = unsafe { (*this).parked.as_mut() };
         if let Some(parked) = parked {
             let parked: *mut Parked = &raw mut **parked;
@@ -432,7 +470,7 @@ impl Instance {
         let state = self.store.data_mut();
         state.hit = None;
         match result {
-            Ok(()) => ended(state, &value),
+            Ok(()) => ended(state, value.get_u32()),
             Err(error) => {
                 state.dropped = None;
                 Outcome::Trapped(trap_code(&error))
@@ -476,13 +514,14 @@ impl Instance {
 
 /// How a hit ended that did not trap.
 #[inline]
-fn ended(state: &mut State, value: &ValRaw) -> Outcome {
-    if let Some(dropped) = state.dropped.take() {
-        match dropped {
-            Dropped::RingFull => Outcome::RingFull,
-            Dropped::RateLimited => Outcome::RateLimited,
+fn ended(state: &mut State, value: u32) -> Outcome {
+    // Looked at before it is taken: that would be a store for each hit.
+    if state.dropped.is_some() {
+        match state.dropped.take() {
+            Some(Dropped::RateLimited) => Outcome::RateLimited,
+            _ => Outcome::RingFull,
         }
-    } else if value.get_i32() == 0 {
+    } else if value == 0 {
         Outcome::ConditionFalse
     } else {
         Outcome::Executed

@@ -26,3 +26,4 @@ pub use instance::{Arguments, Env, Extension, Hit, Instance, Loaded, Outcome, RU
 pub use maps::Maps;
 pub use parked::AfterTrap;
 pub use rate::Rate;
+pub use trace::{Trace, note};

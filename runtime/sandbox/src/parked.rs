@@ -16,6 +16,9 @@
 //!   └──────────────────────────┘                 └──────────────────────────┘
 //! ```
 //!
+//! [`Handler::call_direct`] leaves wasmtime's entry trampoline out too: it does the three stores that a trap needs, and leaves it to
+//! its caller to have nothing to lose when one comes, so that no register need be saved for it.
+//!
 //! A trap leaves its reason in the parked record, and the entry trampoline of the hit returns false. Then, with
 //! nothing left on the hit's stack that could be overwritten, [`crate::Instance::settle`] switches to the parked stack and
 //! lets `park_here` return false too, as wasmtime expects of a call that trapped: so wasmtime itself makes the error of the
@@ -54,13 +57,21 @@ const REFERENCE_WORDS: usize = 4;
 /// wasmtime's function reference.
 type Reference = [usize; REFERENCE_WORDS];
 
-/// A handler, by the addresses that calling it takes.
+/// A handler, by the addresses that calling it takes. As large as a power of two: a hit finds its own by number.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 pub(crate) struct Handler {
-    pub(crate) func: Func,
-    call: ArrayCall,
+    /// Its compiled code itself.
+    code: usize,
     context: *mut c_void,
+    /// Words of the store: stack pointer, frame pointer and code that a trap goes on with.
+    on_trap: *mut [usize; 3],
+    /// One if it returns nothing.
+    nothing: u32,
+    call: ArrayCall,
+    pub(crate) func: Func,
 }
+const _: () = assert!(size_of::<Handler>() == 64);
 
 impl Handler {
     /// `None` for a host call that the module exports again: it has no instance's context, and cannot be called this way.
@@ -75,7 +86,21 @@ impl Handler {
         let context = unsafe { at(layout.vmctx()).cast::<*mut c_void>().read() };
         // SAFETY: every kind of context begins with the number of its kind.
         let kind = unsafe { context.cast::<u32>().read() };
-        (kind == VMCONTEXT_MAGIC).then_some(Self { func, call, context })
+        if kind != VMCONTEXT_MAGIC {
+            return None;
+        }
+        // SAFETY: as above: this one is the address of the function's compiled code, or null.
+        let code = unsafe { at(layout.wasm_call()).cast::<usize>().read() };
+        let words = HostPtr.vm_store_context();
+        let first = words.last_wasm_entry_sp();
+        let others = [words.last_wasm_entry_fp(), words.last_wasm_entry_trap_handler()];
+        if code == 0 || others != [first + 8, first + 16] {
+            return None;
+        }
+        let nothing = u32::from(func.ty(&*store).results().len() == 0);
+        let mut handler = Self { func, call, context, code, on_trap: core::ptr::null_mut(), nothing };
+        handler.on_trap = handler.store_field(first);
+        Some(handler)
     }
 
     /// Its function reference with another entry; `None` if this wasmtime's has another size.
@@ -138,6 +163,41 @@ impl Handler {
         // SAFETY: the caller's contract. The callee is an instance of wasm; it asks nothing of its caller's context but to be
         // one of the same store, and its own is.
         unsafe { (self.call)(self.context, self.context, value, 1) }
+    }
+}
+
+impl Handler {
+    /// Calls its compiled code in a parked activation, by the convention of wasmtime's own entry trampoline: context twice,
+    /// what it returns in eax, registers kept as in C (`CallConv::Tail` in cranelift-codegen 0.135, `isa/x64/abi.rs`), save
+    /// after a trap, which goes where the store says.
+    ///
+    /// # Safety
+    /// As [`crate::Instance::hit_direct`] asks.
+    #[inline(always)]
+    pub(crate) unsafe fn call_direct(&self, on_trap: usize, argument: *mut c_void) -> u32 {
+        let mut value: u32;
+        // SAFETY: the caller's contract. The words of the store are those that wasmtime's entry trampoline writes, with the
+        // same meaning; nobody else uses the store now. Two pushes leave the stack aligned as it is for any call.
+        unsafe {
+            core::arch::asm!(
+                "push {argument}",
+                "push {argument}",
+                "mov [{words}], rsp",
+                "mov [{words} + 8], rbp",
+                "mov [{words} + 16], {on_trap}",
+                "call {code}",
+                "add rsp, 16",
+                argument = in(reg) argument,
+                words = in(reg) self.on_trap,
+                on_trap = in(reg) on_trap,
+                code = in(reg) self.code,
+                inout("rdi") self.context => _,
+                inout("rsi") self.context => _,
+                lateout("eax") value,
+                clobber_abi("sysv64"),
+            );
+        }
+        value | self.nothing
     }
 }
 
@@ -232,8 +292,15 @@ impl Parked {
             core::arch::asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags));
         };
         // SAFETY: the field of the store's context that wasmtime's own entry sets in just this way; the store is ours.
-        unsafe { self.stack_limit.write(here.saturating_sub(WASM_STACK)) };
+        // Below zero there is no stack, and the limit would be one that nothing is above.
+        unsafe { self.stack_limit.write(here.wrapping_sub(WASM_STACK)) };
         self.fuel.set(fuel);
+    }
+
+    /// What was used of the fuel that was set, by a hit that came to its end.
+    #[inline]
+    pub(crate) fn used(&self, fuel: i64) -> u64 {
+        fuel.wrapping_sub(self.fuel.left()).cast_unsigned()
     }
 
     /// Lets wasmtime's own entry set the stack limit, as it does where none is set.

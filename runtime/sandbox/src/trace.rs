@@ -30,7 +30,7 @@ const _: () = assert!(crate::WASM_STACK + (12 << 10) <= REACH);
 /// The addresses of the last trap, innermost first.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Trace {
+pub struct Trace {
     pub(crate) addresses: [usize; FRAMES_MAX],
     pub(crate) count: usize,
     /// The words of the store where compiled code notes, before it leaves for a trap, the frame pointer of the trampoline
@@ -61,7 +61,7 @@ impl Trace {
 /// Called by whoever called a handler of the instance that the trace belongs to, right after that call, with nothing
 /// called in between; below its stack pointer are [`REACH`] bytes of stack.
 #[unsafe(naked)]
-pub(crate) unsafe extern "C" fn note(trace: *mut Trace) {
+pub unsafe extern "C" fn note(trace: *mut Trace) {
     naked_asm!(
         "mov rdx, [rdi + {left_frame}]",
         "mov rdx, [rdx]",

@@ -58,6 +58,10 @@ impl Target for Memory {
     fn function(&self) -> u32 {
         5
     }
+
+    fn place(&self, _: &HitFrame, _: u32) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 /// Registers that are all zero.
@@ -148,7 +152,7 @@ impl Machine {
 
     /// One hit with these registers at this site.
     pub fn hit_at(&mut self, mut frame: HitFrame, site: u32) -> (Outcome, u64) {
-        let hit = Hit { frame: NonNull::from(&mut frame), rsp: 0, rip: 0, site, tid: 1 };
+        let hit = Hit { frame: NonNull::from(&mut frame), site, tid: 1 };
         let outcome = self.instance.hit(0, hit);
         (outcome, PLENTY - self.instance.fuel_left())
     }

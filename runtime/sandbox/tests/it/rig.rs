@@ -101,6 +101,11 @@ impl Target for Fake {
         5
     }
 
+    fn place(&self, _: &HitFrame, site: u32) -> (u64, u64) {
+        assert_eq!(site, SITE);
+        (STACK_POINTER, SITE_ADDRESS)
+    }
+
     fn operand(&self, site: u32, n: u32) -> Option<Operand> {
         assert_eq!(site, SITE);
         let operands = self.operands.as_ref()?;
@@ -286,19 +291,14 @@ impl Rig {
 
     /// One hit in a handler.
     pub fn hit_handler(&mut self, handler: u32) -> Outcome {
-        let hit = Hit {
-            frame: NonNull::from(&mut *self.frame),
-            rsp: STACK_POINTER,
-            rip: SITE_ADDRESS,
-            site: SITE,
-            tid: THREAD,
-        };
+        let hit = Hit { frame: NonNull::from(&mut *self.frame), site: SITE, tid: THREAD };
         self.parked = !self.parked;
         if !self.parked {
             return self.instance.hit(handler, hit);
         }
         // SAFETY: it is parked, or has no handler, and the slot is this thread's; `None` is settled at once.
-        if let Some(outcome) = unsafe { self.instance.hit_parked(handler, || hit) } {
+        if let Some((outcome, used)) = unsafe { self.instance.hit_parked(handler, || hit) } {
+            assert!(matches!(outcome, Outcome::Trapped(_)) || used == self.instance.fuel_used());
             return outcome;
         }
         // SAFETY: just told `None`; this thread's stack is not the parked one.
