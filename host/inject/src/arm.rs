@@ -6,6 +6,7 @@
 //! then the few bytes of each site. A window that somebody would come back into waits for another stop, and is left out
 //! if there is no better one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libc::pid_t;
@@ -49,6 +50,8 @@ pub(crate) struct Arm<'a> {
     pub(crate) modules: &'a [Watched],
     pub(crate) semaphores: &'a [Raised],
     pub(crate) goroutines: Option<&'a Goroutines>,
+    /// Set before the program's text is first written, be it with what is there.
+    pub(crate) touched: &'a AtomicBool,
 }
 
 /// Writes every jump and raises the semaphores. Returns the threads that were stopped. If it fails, what was written may
@@ -153,6 +156,7 @@ fn copy_pages(
     stops: &mut Stops,
 ) -> Result<(), Failure> {
     let world = World::stop(pid, |_| true)?;
+    what.touched.store(true, Ordering::Relaxed);
     let copied = still_there(memory, what, &[]).and_then(|()| {
         trampolines.iter().try_for_each(|trampoline| {
             unchanged(pid, memory, trampoline)?;

@@ -150,6 +150,15 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
     }
 }
 
+/// A failure after which something of ours is still in the target, with what that means for the program.
+pub(crate) fn stays(pid: pid_t, failure: Failure) -> Failure {
+    let hint = failure.hint.clone().unwrap_or_else(|| "look at what the program does".to_owned());
+    let hint = format!(
+        "{hint}; what is left in process {pid} is closed and runs no probe, and the next command that probes it takes it away"
+    );
+    failure.hint(hint)
+}
+
 /// Jumps in slack are ours too: whoever is at one is as good as in a trampoline.
 fn slack_of<'a>(trampolines: impl Iterator<Item = &'a Trampoline>) -> Vec<u64> {
     let mut slack: Vec<u64> = trampolines.filter_map(Trampoline::slack).collect();
@@ -210,6 +219,16 @@ pub(crate) type FileId = ((u32, u32), u64);
 /// Unmaps our memory and drops restored pages back to their file. What could not be done is told. An error: nothing was, or
 /// the process has ended.
 fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
+    take(job, job.clean_pages, stops)
+}
+
+/// Unmaps our memory alone, and stops nobody for it: no text was written yet, so that nobody can have come there. What could
+/// not be done is told.
+pub(crate) fn take_memory(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
+    take(job, &[], stops)
+}
+
+fn take(job: &Detach<'_>, clean_pages: &[(u64, Vec<u8>)], stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let Detach { pid, memory, filtered, .. } = *job;
     let map_list = maps(pid)?;
     let lenders = Lenders { pid, memory, maps: &map_list, filtered };
@@ -221,7 +240,7 @@ fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let left = failed(&mut helper, &calls, "mapping");
     let left = told(left, &mut residue)?;
     residue.extend(left.into_iter().flatten());
-    for pages in job.clean_pages.chunks(LETTER) {
+    for pages in clean_pages.chunks(LETTER) {
         let left = drop_copies(job, &mut helper, &map_list, pages, stops);
         let left = told(left, &mut residue)?;
         residue.extend(left.into_iter().flatten());

@@ -5,6 +5,7 @@
 //! microseconds at a time; what takes longer is done by a thread of ours that is gone when the transaction ends. The crate does not know what a point, a policy or an event is.
 
 mod arm;
+mod asleep;
 mod attachment;
 mod detach;
 mod filters;

@@ -8,7 +8,7 @@ use trocar_abi::PAGE;
 use trocar_target::{Failure, maps};
 
 use super::{Attachment, nanoseconds};
-use crate::detach::{Detach, PATIENCE, detach};
+use crate::detach::{Detach, PATIENCE, detach, stays};
 use crate::proof::{self, Detached, Text};
 use crate::region::Block;
 use crate::request::Stops;
@@ -61,11 +61,28 @@ impl Attachment {
     /// Takes the probe out of the target.
     ///
     /// # Errors
-    /// The target ended, or would not be stopped. What can be undone was undone.
+    /// The target ended, or would not be stopped: then the gates are closed, and [`Attachment::remains`] tells what is left.
     ///
     /// The shared memory can be read until the attachment is dropped.
     pub fn detach(&mut self) -> Result<Detached, Failure> {
-        self.leave(PATIENCE).map(|(done, _)| done)
+        self.leave(PATIENCE).map(|(done, _)| done).map_err(|failure| stays(self.pid, failure))
+    }
+
+    /// What a detach that failed has left, and why.
+    #[must_use]
+    pub fn remains(&self, failure: &Failure) -> Detached {
+        let text = proof::after(&self.memory, self.text.clone());
+        let ours = |at: u64| {
+            self.region.contains(&at) || self.blocks.iter().any(|block| block.range().contains(&at))
+        };
+        let mappings_left = maps(self.pid).map_or(0, |all| all.iter().filter(|m| ours(m.start)).count());
+        Detached {
+            restored: text.iter().all(Text::is_same),
+            mappings_left,
+            residue: vec![failure.message.clone()],
+            text,
+            ..Detached::default()
+        }
     }
 
     /// Takes the probe out of the target unless a thread is still in our memory; then `None`, and it can be tried again. For
