@@ -13,7 +13,7 @@ use trocar_abi::PAGE;
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, FailureKind, Mapping, maps};
 
-use crate::arm::{AT_ONCE, open, restore};
+use crate::arm::{AT_ONCE, breakpoint_in, open, restore};
 use crate::goroutines::{Goroutines, Known};
 use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
@@ -115,7 +115,17 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
         let reachable: Vec<u64> = left.iter().filter(is_text).copied().collect();
         let sites: Vec<String> =
             left.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
-        let restored = sites.is_empty();
+        let breakpoints: Vec<String> = there
+            .iter()
+            .flat_map(|t| t.undo())
+            .filter_map(|patch| breakpoint_in(job.memory, patch))
+            .map(|at| {
+                format!(
+                    "a breakpoint of another tool (a uprobe) is at {at:#x}; the text around it is restored"
+                )
+            })
+            .collect();
+        let restored = sites.is_empty() && breakpoints.is_empty();
         move_out(job.memory, there, &mut world);
         let mut busy = in_use(job, &world, &map_list, &known, ours);
         busy.extend(reachable.iter().map(|at| format!("what is at {at:#x} now may lead to our trampoline")));
@@ -130,7 +140,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             let now = told(maps(job.pid), &mut residue)?.unwrap_or_default();
             let named = now.iter().filter(ours).filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             let mappings_left = named.max(residue.len());
-            residue.extend(sites.into_iter().chain(still_raised));
+            residue.extend(sites.into_iter().chain(breakpoints).chain(still_raised));
             return Ok(Gone { restored, mappings_left, residue, restored_at, in_use: false });
         }
         stops.add(world.release());
@@ -138,7 +148,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             return Ok(Gone {
                 restored,
-                residue: busy.into_iter().chain(sites).chain(still_raised).collect(),
+                residue: busy.into_iter().chain(sites).chain(breakpoints).chain(still_raised).collect(),
                 mappings_left: left,
                 restored_at,
                 in_use: true,
