@@ -9,6 +9,8 @@ use trocar_test_support::lines::PATIENCE;
 use trocar_test_support::scale::scaled;
 use trocar_test_support::{Live, Outcome, Snapshot, Target, run};
 
+use crate::memory::in_tier;
+
 /// Counts exactly, and leaves everything as it was.
 fn is_probed(mode: &str) {
     let mut target = Target::start_with("hardened", &[mode]);
@@ -188,6 +190,22 @@ fn attach_to_a_program_that_starts_itself_anew_never_hangs_and_never_hurts() {
         }
     }
     assert!(target.finish().success(), "{statuses:?}");
+}
+
+/// A probe that does nothing but count, and whose calls are not timed: its hits are timed one in 256, those of native code never.
+#[test]
+fn no_hit_but_one_in_256_reads_the_time_stamp_counter_and_none_of_native_code() {
+    for (tier, calls) in [(1, 255), (2, 10_000)] {
+        let mut target = Target::start_with("hardened", &["none"]);
+        let live = in_tier(tier, &["count", "-p", &target.pid().to_string(), "work"]);
+        assert_eq!(target.done("counter off"), 1);
+        assert_eq!(target.done(&format!("run 1 {calls}")), calls, "tier {tier}");
+        assert_eq!(target.done("counter on"), 1);
+        assert_eq!(target.done("run 1 1000"), 1000);
+        let outcome = live.interrupt();
+        outcome.assert_clean();
+        assert_eq!(outcome.hits(), calls + 1000, "{outcome}");
+    }
 }
 
 /// A target with a thread that no stop reaches, and this thread's id.
