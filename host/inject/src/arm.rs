@@ -315,11 +315,11 @@ pub(crate) fn restore<'a>(
 
 /// The byte of our jump that is the kernel's: a uprobe came after us, and put its breakpoint there, or went again, and left the
 /// file's byte. Nobody asks us, and the rest of our jump would stay behind it.
-fn uprobed(patch: &Patch, live: &[u8]) -> Option<usize> {
+pub(crate) fn uprobed(patch: &Patch, live: &[u8]) -> Option<usize> {
     let mut differing = (0..).zip(live.iter().zip(&patch.bytes)).filter(|(_, (live, ours))| live != ours);
     let (at, (foreign, _)) = differing.next().filter(|_| live.len() == patch.bytes.len())?;
     let is_theirs = *foreign == BREAKPOINT || patch.original.get(at) == Some(foreign);
-    (is_theirs && differing.next().is_none()).then_some(at)
+    (is_theirs && differing.next().is_none() && live != patch.original).then_some(at)
 }
 
 /// Restores all but one byte, which is not written: the kernel may take its breakpoint away at any moment.

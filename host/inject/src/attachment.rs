@@ -52,6 +52,8 @@ pub struct Attachment {
     blocks: Vec<Block>,
     trampolines: Vec<Trampoline>,
     modules: Vec<Watched>,
+    /// The first site that is looked at next for uprobes.
+    looked_at: usize,
     gates: Vec<u64>,
     semaphores: [Raised; 1],
     clean_pages: Vec<(u64, Vec<u8>)>,
@@ -174,7 +176,11 @@ impl Attachment {
                 // No site leads to our memory, and none did.
                 false => take_memory(&everything, &mut Stops::default()).map(|left| left.is_empty()),
             });
-            if undone == Ok(true) { failure } else { stays(pid, failure) }
+            match undone {
+                Ok(true) => failure,
+                Err(ended) if ended.kind == FailureKind::NoProcess => failure,
+                _ => stays(pid, failure),
+            }
         };
         // Before any gate opens, so that from then on it can be switched off.
         let registered = register(pid, loaded.base + region.shared).map_err(undo)?;
@@ -216,6 +222,7 @@ impl Attachment {
             blocks,
             trampolines,
             modules,
+            looked_at: 0,
             gates,
             semaphores,
             clean_pages,

@@ -160,8 +160,11 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
     }
 }
 
-/// A failure after which something of ours is still in the target, with what that means for the program.
+/// A failure after which something of ours is still in the target, if that has not ended, with what it means for the program.
 pub(crate) fn stays(pid: pid_t, failure: Failure) -> Failure {
+    if failure.kind == FailureKind::NoProcess {
+        return failure;
+    }
     let hint = failure.hint.clone().unwrap_or_else(|| "look at what the program does".to_owned());
     let hint = format!(
         "{hint}; what is left in process {pid} is closed and runs no probe, and the next command that probes it takes it away"

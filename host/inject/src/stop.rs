@@ -525,7 +525,8 @@ pub(crate) fn tracer_thread() -> pid_t {
     unsafe { libc::gettid() }
 }
 
-fn tracer_of(tid: pid_t) -> pid_t {
+/// The thread that traces a thread; zero: none.
+pub(crate) fn tracer_of(tid: pid_t) -> pid_t {
     fs::read_to_string(format!("/proc/{tid}/status")).map_or(0, |status| tracer_in(&status))
 }
 

@@ -5,16 +5,22 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use trocar_abi::PAGE;
+use trocar_patch::Trampoline;
 use trocar_target::{Failure, maps};
 
 use super::{Attachment, nanoseconds};
+use crate::arm::uprobed;
 use crate::detach::{Detach, PATIENCE, detach, stays};
+use crate::memory::RemoteAddress;
 use crate::proof::{self, Detached, Text};
 use crate::region::Block;
 use crate::request::Stops;
+use crate::stop::tracer_of;
 use crate::tracer::transaction;
 use crate::watched::Watched;
 
+/// Sites that are looked at in a turn for what the kernel may have put there: a read of some bytes each.
+const SITES_A_LOOK: usize = 16;
 /// Looks at what is not as it was, while modules go and come.
 const LOOKS: u32 = 16;
 
@@ -38,6 +44,19 @@ impl Attachment {
         }
         self.forget(&retired);
         retired.into_iter().flatten().collect()
+    }
+
+    /// Looks at some of the sites, at others the next time, whether a uprobe of the kernel has come to one: its address. A
+    /// debugger's breakpoint is none: it knows what was there, and puts that back.
+    pub fn uprobed(&mut self) -> Option<u64> {
+        let all = self.trampolines.len();
+        let some = self.trampolines.iter().cycle().skip(self.looked_at).take(all.min(SITES_A_LOOK));
+        let has_one = |t: &&Trampoline| {
+            t.undo().any(|p| uprobed(p, &self.memory.some(RemoteAddress(p.address), p.bytes.len())).is_some())
+        };
+        let found = some.into_iter().find(has_one).map(|t| t.site_address);
+        self.looked_at = (self.looked_at + SITES_A_LOOK) % all.max(1);
+        found.filter(|_| tracer_of(self.pid) == 0)
     }
 
     /// Drops what was kept for the text of sites that are retired.

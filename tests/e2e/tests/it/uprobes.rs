@@ -1,5 +1,4 @@
-//! Uprobes of the kernel that come to a site of ours, and go: what they break, what they do not, and that a detach puts right
-//! what is left.
+//! Uprobes of the kernel that come to a site of ours, and go: the session ends, and the detach puts right what is left.
 //!
 //! The kernel asks nobody: it writes its breakpoint over the first byte of our jump, runs the instruction that the file has
 //! there and goes on behind that one; when it goes, it writes the file's byte.
@@ -86,10 +85,12 @@ fn probed(point: &str) -> Probed {
 fn an_instruction_as_long_as_a_jump_does_the_same_under_a_uprobe_and_its_hits_are_the_uprobes() {
     let Probed { mut target, live, site, _folder, .. } = probed("wide");
     assert_eq!(target.done("wide 10"), 10);
+    live.stop();
     let uprobe = Uprobe::at(target.pid(), site);
     assert_eq!(target.done("wide 100"), 100);
     assert_eq!(uprobe.hits(), 100);
-    let outcome = live.interrupt();
+    live.go_on();
+    let outcome = live.finish();
     assert_eq!(outcome.hits(), 10, "{outcome}");
     assert_eq!(target.done("wide 100"), 100);
     drop(uprobe);
@@ -97,11 +98,18 @@ fn an_instruction_as_long_as_a_jump_does_the_same_under_a_uprobe_and_its_hits_ar
 }
 
 #[test]
-fn a_detach_puts_the_text_around_a_uprobe_back_and_names_its_breakpoint() {
+fn a_uprobe_that_comes_to_a_site_ends_the_session_which_puts_the_text_around_it_back() {
     for point in ["wide", "narrow"] {
         let Probed { mut target, live, site, _folder, .. } = probed(point);
         let uprobe = Uprobe::at(target.pid(), site);
-        let outcome = live.interrupt();
+        // It ends by itself, as soon as it sees what has come.
+        let outcome = live.finish();
+        assert_eq!(outcome.status, 4, "{outcome}");
+        let error = text(outcome.one("error"), "message");
+        assert!(
+            error.contains(&format!("uprobe of another tool was put on the site at {site:#x}")),
+            "{error}"
+        );
         let receipt = outcome.one("receipt");
         assert_eq!(receipt["restored"], Value::Bool(false), "{outcome}");
         assert_eq!(count(receipt, "mappings_left"), 0, "nothing leads to us any more: {outcome}");
@@ -118,12 +126,13 @@ fn a_detach_puts_the_text_around_a_uprobe_back_and_names_its_breakpoint() {
 }
 
 #[test]
-fn a_detach_puts_back_what_a_uprobe_that_came_and_went_has_left() {
+fn so_does_one_that_came_and_went_and_the_whole_text_is_put_back() {
     for point in ["wide", "narrow"] {
         let Probed { mut target, before, live, site, _folder } = probed(point);
         drop(Uprobe::at(target.pid(), site));
-        let outcome = live.interrupt();
-        outcome.assert_clean();
+        let outcome = live.finish();
+        assert_eq!(outcome.status, 4, "{outcome}");
+        outcome.assert_receipt();
         before.assert_same();
         assert_eq!(target.done(&format!("{point} 100")), 100);
     }
