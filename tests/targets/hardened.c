@@ -1,6 +1,7 @@
 /* Behaviour: processes that have restricted themselves. `hardened MODE`, then
  *
  *   run THREADS CALLS    calls `work` THREADS * CALLS times on the one thread there is; `done TOTAL`
+ *   counter off|on       from now on reading the time-stamp counter faults, or does not; `done 1`
  *
  * MODE   none       nothing
  *        filter     a seccomp filter kills the process at every call but the few that this program makes
@@ -116,6 +117,12 @@ int main(int argc, char **argv) {
     ready();
     if (strcmp(mode, "filter") == 0) filter();
     for (char *line; (line = command());) {
+        int off = strcmp(line, "counter off") == 0;
+        if (off || strcmp(line, "counter on") == 0) {
+            or_say("switch the counter", prctl(PR_SET_TSC, off ? PR_TSC_SIGSEGV : PR_TSC_ENABLE, 0, 0, 0));
+            answer("done 1");
+            continue;
+        }
         if (sscanf(line, "run %ld %ld", &threads, &calls) != 2) {
             answer("error unknown command: %s", line);
             continue;

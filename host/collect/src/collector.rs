@@ -2,7 +2,8 @@
 //!
 //! INVARIANT (claim order). Threads claim contexts in the order of their index, and `SharedHead::claimed` is
 //! raised before anything of a context is written. So contexts from `claimed` on are never read: reading a
-//! page of a sparse memfd through a mapping would allocate it.
+//! page of a sparse memfd through a mapping would allocate it. Nor is a part of the slow path's counters whose bit in
+//! `SharedHead::slow` is not set.
 
 use std::mem::offset_of;
 
@@ -10,7 +11,7 @@ use trocar_abi::evidence::Which;
 use trocar_abi::map::{ENTRIES_MAX, KEY_MAX, MAPS_MAX, MapKind, MapSpec};
 use trocar_abi::record::RecordHead;
 use trocar_abi::shared::{
-    ContextShared, Layout, MAGIC, ProbeState, SharedHead, SiteStats, TAIL_OFFSET, TrapCode,
+    ContextShared, Layout, MAGIC, ProbeState, SLOW_PARTS, SharedHead, SiteStats, TAIL_OFFSET, TrapCode,
 };
 use trocar_ring::{Consumer, Corrupt, SharedView};
 
@@ -176,7 +177,9 @@ impl Collector {
     pub fn totals(&self) -> Vec<SiteTotals> {
         let mut sites = vec![SiteTotals::default(); self.layout.sites as usize];
         let blocks = (0..self.claimed()).map(|context| self.layout.context_stats(context));
-        for block in std::iter::once(self.layout.slow_stats()).chain(blocks) {
+        let in_use = self.view.load_u64_acquire(offset_of!(SharedHead, slow) as u64).unwrap_or(0);
+        let slow = (0..SLOW_PARTS).filter(|part| in_use >> part & 1 != 0);
+        for block in slow.map(|part| self.layout.slow_stats(part)).chain(blocks) {
             for (offset, site) in (block..).step_by(size_of::<SiteStats>()).zip(&mut sites) {
                 totals::add(site, &self.view, offset);
             }

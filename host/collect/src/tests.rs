@@ -7,7 +7,9 @@ use trocar_abi::evidence::{Evidence, FRAMES_MAX, STACK_WORDS, Which, offset};
 use trocar_abi::loss::Loss;
 use trocar_abi::map::{HIST_BUCKETS, MapKind, MapSpec, hist_bucket};
 use trocar_abi::record::{RecordHead, RecordKind};
-use trocar_abi::shared::{ContextShared, Layout, ProbeState, SharedHead, SiteStats, TrapCode, UNIT_SCALE};
+use trocar_abi::shared::{
+    ContextShared, Layout, ProbeState, SLOW_PARTS, SharedHead, SiteStats, TrapCode, UNIT_SCALE,
+};
 use trocar_package::{FieldValue, Manifest};
 use trocar_ring::Corrupt;
 
@@ -40,16 +42,21 @@ fn totals_are_the_sum_over_threads_and_the_slow_path() {
     fake.stats(LAYOUT.context_stats(b), 39, SiteStats { ticks: 100, timed: 40 << 32 | 2, ..one });
     let mut slow = [0; 11];
     slow[Loss::NoContext as usize] = 5;
-    fake.stats(LAYOUT.slow_stats(), 39, SiteStats { hits: 5, losses: slow, ..SiteStats::default() });
+    let (last, lost) = (SLOW_PARTS - 1, SiteStats { hits: 5, losses: slow, ..SiteStats::default() });
+    for part in [0, last, 7] {
+        fake.stats(LAYOUT.slow_stats(part), 39, lost);
+    }
+    // The third is not said to be in use, and not read.
+    fake.view.store_u64_release(offset_of!(SharedHead, slow) as u64, 1 | 1 << last).unwrap();
 
     let collector = collector(&fake);
     let totals = collector.totals();
     assert_eq!(totals.len(), 40);
     assert_eq!(totals[0], SiteTotals::default());
     let site = totals[39];
-    assert_eq!((site.hits, site.executed, site.condition_false, site.lost()), (25, 14, 2, 9));
+    assert_eq!((site.hits, site.executed, site.condition_false, site.lost()), (30, 14, 2, 14));
     assert_eq!(site.accounted(), site.hits);
-    assert_eq!(site.losses_by_name().collect::<Vec<_>>(), [("ring_full", 4), ("no_context", 5)]);
+    assert_eq!(site.losses_by_name().collect::<Vec<_>>(), [("ring_full", 4), ("no_context", 10)]);
     assert_eq!((site.ticks, site.timed, site.ticks_min), (400, 5, 40));
     assert_eq!(collector.ns_per_hit(&site), Some(40.0));
     assert_eq!(collector.ns_min(&site), Some(20.0));

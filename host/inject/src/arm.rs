@@ -6,7 +6,9 @@
 //! then the few bytes of each site. A window that somebody would come back into waits for another stop, and is left out
 //! if there is no better one.
 
+use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libc::pid_t;
@@ -30,6 +32,9 @@ const TRIES: u64 = 50;
 /// Longest rest between two tries: a goroutine that was preempted runs again after some ten milliseconds.
 const REST_MS: u64 = 10;
 
+/// `int3`.
+const BREAKPOINT: u8 = 0xcc;
+
 /// Most sites that are written, or restored, in one stop: some milliseconds.
 pub(crate) const AT_ONCE: usize = 512;
 
@@ -50,6 +55,8 @@ pub(crate) struct Arm<'a> {
     pub(crate) modules: &'a [Watched],
     pub(crate) semaphores: &'a [Raised],
     pub(crate) goroutines: Option<&'a Goroutines>,
+    /// Set before the program's text is first written, be it with what is there.
+    pub(crate) touched: &'a AtomicBool,
 }
 
 /// Writes every jump and raises the semaphores. Returns the threads that were stopped. If it fails, what was written may
@@ -174,6 +181,7 @@ fn copy_pages(
     let trampolines: Vec<&Trampoline> = trampolines.iter().collect();
     here.ahead(pid, pieces(what, &trampolines));
     let world = World::stop(pid, |_| true)?;
+    what.touched.store(true, Ordering::Relaxed);
     here.ahead(pid, pieces(what, &trampolines));
     let copied = still_there(&here, what, &[]).and_then(|()| {
         trampolines.iter().try_for_each(|trampoline| {
@@ -314,6 +322,8 @@ pub(crate) fn restore<'a>(
             keep |= awaited && patch.address != trampoline.window.start;
             let restored = if live != patch.original && is_ours(patch, &live) && !keep {
                 memory.write(at, &patch.original).is_ok()
+            } else if let Some(foreign) = uprobed(patch, &live).filter(|_| !keep) {
+                restore_around(memory, patch, foreign).is_ok()
             } else {
                 live == patch.original
             };
@@ -324,6 +334,30 @@ pub(crate) fn restore<'a>(
         }
     }
     changed
+}
+
+/// The byte of our jump that is the kernel's: a uprobe came after us, and put its breakpoint there, or went again, and left the
+/// file's byte. Nobody asks us, and the rest of our jump would stay behind it.
+pub(crate) fn uprobed(patch: &Patch, live: &[u8]) -> Option<usize> {
+    let mut differing = (0..).zip(live.iter().zip(&patch.bytes)).filter(|(_, (live, ours))| live != ours);
+    let (at, (foreign, _)) = differing.next().filter(|_| live.len() == patch.bytes.len())?;
+    let is_theirs = *foreign == BREAKPOINT || patch.original.get(at) == Some(foreign);
+    (is_theirs && differing.next().is_none() && live != patch.original).then_some(at)
+}
+
+/// Restores all but one byte, which is not written: the kernel may take its breakpoint away at any moment.
+fn restore_around(memory: &RemoteMemory, patch: &Patch, foreign: usize) -> io::Result<()> {
+    let (before, after) = patch.original.split_at_checked(foreign).unwrap_or_default();
+    memory.write(RemoteAddress(patch.address), before)?;
+    memory.write(RemoteAddress(patch.address + foreign as u64 + 1), after.get(1..).unwrap_or_default())
+}
+
+/// Where somebody's breakpoint stands in text that is as it was but for this.
+pub(crate) fn breakpoint_in(memory: &RemoteMemory, patch: &Patch) -> Option<u64> {
+    let live = memory.some(RemoteAddress(patch.address), patch.original.len());
+    let mut differing = (0..).zip(live.iter().zip(&patch.original)).filter(|(_, (live, was))| live != was);
+    let (at, (foreign, _)) = differing.next().filter(|_| live.len() == patch.original.len())?;
+    (*foreign == BREAKPOINT && differing.next().is_none()).then_some(patch.address + at)
 }
 
 /// Whether these are the bytes that we have written there. A write that was cut off between two pages leaves bytes of both.

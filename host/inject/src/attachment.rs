@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use memmap2::MmapRaw;
@@ -17,7 +18,7 @@ use trocar_ring::SharedView;
 use trocar_target::{Failure, FailureKind, Mapping, Process, free_gap_near, maps};
 
 use crate::arm::{Arm, Armed, arm, open};
-use crate::detach::{Detach, FileId, PATIENCE, detach};
+use crate::detach::{Detach, FileId, PATIENCE, detach, stays, take_memory};
 use crate::filters::Filters;
 use crate::goroutines::Goroutines;
 use crate::helper::{Helper, Lenders};
@@ -51,6 +52,8 @@ pub struct Attachment {
     blocks: Vec<Block>,
     trampolines: Vec<Trampoline>,
     modules: Vec<Watched>,
+    /// The first site that is looked at next for uprobes.
+    looked_at: usize,
     gates: Vec<u64>,
     semaphores: [Raised; 1],
     clean_pages: Vec<(u64, Vec<u8>)>,
@@ -150,6 +153,7 @@ impl Attachment {
         let ranges: Vec<Range<u64>> = ranges.collect();
         let count = loaded.base + region.private + std::mem::offset_of!(Control, raised) as u64;
         let semaphores = [Raised { count, semaphores }];
+        let touched = AtomicBool::new(false);
         let undo = |failure: Failure| {
             let mut everything = Detach {
                 pid,
@@ -167,8 +171,16 @@ impl Attachment {
                 patience: PATIENCE,
             };
             // The first failure is the one to report.
-            let _ = transaction(|| detach(&mut everything, &mut Stops::default()));
-            failure
+            let undone = transaction(|| match touched.load(Ordering::Relaxed) {
+                true => detach(&mut everything, &mut Stops::default()).map(|gone| !gone.in_use),
+                // No site leads to our memory, and none did.
+                false => take_memory(&everything, &mut Stops::default()).map(|left| left.is_empty()),
+            });
+            match undone {
+                Ok(true) => failure,
+                Err(ended) if ended.kind == FailureKind::NoProcess => failure,
+                _ => stays(pid, failure),
+            }
         };
         // Before any gate opens, so that from then on it can be switched off.
         let registered = register(pid, loaded.base + region.shared).map_err(undo)?;
@@ -180,6 +192,7 @@ impl Attachment {
             modules: &modules,
             semaphores: &semaphores,
             goroutines: plan.goroutines.as_ref(),
+            touched: &touched,
         };
         let armed = transaction(|| arm(pid, &memory, &what, &mut stops)).map_err(undo)?;
         // The gates are closed: nobody claims a context, or reads the agent's flags, until this is done.
@@ -209,6 +222,7 @@ impl Attachment {
             blocks,
             trampolines,
             modules,
+            looked_at: 0,
             gates,
             semaphores,
             clean_pages,

@@ -13,7 +13,7 @@ use trocar_abi::PAGE;
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, FailureKind, Mapping, maps};
 
-use crate::arm::{AT_ONCE, open, restore};
+use crate::arm::{AT_ONCE, breakpoint_in, open, restore};
 use crate::goroutines::{Goroutines, Known};
 use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
@@ -115,7 +115,17 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
         let reachable: Vec<u64> = left.iter().filter(is_text).copied().collect();
         let sites: Vec<String> =
             left.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
-        let restored = sites.is_empty();
+        let breakpoints: Vec<String> = there
+            .iter()
+            .flat_map(|t| t.undo())
+            .filter_map(|patch| breakpoint_in(job.memory, patch))
+            .map(|at| {
+                format!(
+                    "a breakpoint of another tool (a uprobe) is at {at:#x}; the text around it is restored"
+                )
+            })
+            .collect();
+        let restored = sites.is_empty() && breakpoints.is_empty();
         move_out(job.memory, there, &mut world);
         let mut busy = in_use(job, &world, &map_list, &known, ours);
         busy.extend(reachable.iter().map(|at| format!("what is at {at:#x} now may lead to our trampoline")));
@@ -130,7 +140,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             let now = told(maps(job.pid), &mut residue)?.unwrap_or_default();
             let named = now.iter().filter(ours).filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             let mappings_left = named.max(residue.len());
-            residue.extend(sites.into_iter().chain(still_raised));
+            residue.extend(sites.into_iter().chain(breakpoints).chain(still_raised));
             return Ok(Gone { restored, mappings_left, residue, restored_at, in_use: false });
         }
         stops.add(world.release());
@@ -138,7 +148,7 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             return Ok(Gone {
                 restored,
-                residue: busy.into_iter().chain(sites).chain(still_raised).collect(),
+                residue: busy.into_iter().chain(sites).chain(breakpoints).chain(still_raised).collect(),
                 mappings_left: left,
                 restored_at,
                 in_use: true,
@@ -148,6 +158,18 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
         std::thread::sleep(rest);
         rest = (rest * 2).min(Duration::from_millis(200));
     }
+}
+
+/// A failure after which something of ours is still in the target, if that has not ended, with what it means for the program.
+pub(crate) fn stays(pid: pid_t, failure: Failure) -> Failure {
+    if failure.kind == FailureKind::NoProcess {
+        return failure;
+    }
+    let hint = failure.hint.clone().unwrap_or_else(|| "look at what the program does".to_owned());
+    let hint = format!(
+        "{hint}; what is left in process {pid} is closed and runs no probe, and the next command that probes it takes it away"
+    );
+    failure.hint(hint)
 }
 
 /// Jumps in slack are ours too: whoever is at one is as good as in a trampoline.
@@ -210,6 +232,16 @@ pub(crate) type FileId = ((u32, u32), u64);
 /// Unmaps our memory and drops restored pages back to their file. What could not be done is told. An error: nothing was, or
 /// the process has ended.
 fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
+    take(job, job.clean_pages, stops)
+}
+
+/// Unmaps our memory alone, and stops nobody for it: no text was written yet, so that nobody can have come there. What could
+/// not be done is told.
+pub(crate) fn take_memory(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
+    take(job, &[], stops)
+}
+
+fn take(job: &Detach<'_>, clean_pages: &[(u64, Vec<u8>)], stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let Detach { pid, memory, filtered, .. } = *job;
     let map_list = maps(pid)?;
     let lenders = Lenders { pid, memory, maps: &map_list, filtered };
@@ -221,7 +253,7 @@ fn unmap(job: &Detach<'_>, stops: &mut Stops) -> Result<Vec<String>, Failure> {
     let left = failed(&mut helper, &calls, "mapping");
     let left = told(left, &mut residue)?;
     residue.extend(left.into_iter().flatten());
-    for pages in job.clean_pages.chunks(LETTER) {
+    for pages in clean_pages.chunks(LETTER) {
         let left = drop_copies(job, &mut helper, &map_list, pages, stops);
         let left = told(left, &mut residue)?;
         residue.extend(left.into_iter().flatten());

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod arm;
+mod asleep;
 mod attachment;
 mod detach;
 mod filters;

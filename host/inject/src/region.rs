@@ -102,8 +102,11 @@ pub(crate) const GATE: u64 = 0;
 /// The cell that holds the address of the agent's entry. Not on the page that is wiped: a child that a signal handler forks
 /// on top of a trampoline, between its look at the gate and its call, goes through this one.
 pub(crate) const ENTRY_CELL: u64 = PAGE;
-/// The first of the cells that count hits which trampolines turned away, one for each site of the block.
-pub(crate) const SKIPPED_CELLS: u64 = ENTRY_CELL + 8;
+/// Bytes of a cache line.
+const LINE: u64 = 64;
+/// The first of the cells that count hits which trampolines turned away, one for each site of the block. Each is in a line of
+/// its own, and none in that of the entry's cell, which every hit reads.
+pub(crate) const SKIPPED_CELLS: u64 = ENTRY_CELL + LINE;
 
 /// Most bytes of one trampoline; each is aligned to 16.
 pub(crate) const TRAMPOLINE_MAX: u64 = 256;
@@ -111,13 +114,13 @@ pub(crate) const TRAMPOLINE_MAX: u64 = 256;
 impl Block {
     /// A block for so many sites at address zero: what it will need.
     pub(crate) fn sized(sites: usize) -> Self {
-        let gates = round_up(SKIPPED_CELLS + 8 * sites as u64, PAGE);
+        let gates = round_up(SKIPPED_CELLS + LINE * sites as u64, PAGE);
         Self { address: 0, gates, len: gates + round_up(sites as u64 * TRAMPOLINE_MAX, PAGE) }
     }
 
     /// The cell of the block's site number `n`.
     pub(crate) fn skipped_cell(&self, n: usize) -> u64 {
-        self.address + SKIPPED_CELLS + 8 * n as u64
+        self.address + SKIPPED_CELLS + LINE * n as u64
     }
 
     /// Addresses of the trampolines.

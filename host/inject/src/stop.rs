@@ -16,14 +16,17 @@ use std::time::{Duration, Instant};
 use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
+use crate::asleep::{Asleep, Sleeping, cannot_stop, sleeping_at, why_not};
 use crate::ptrace::{self, Event, Registers};
 use crate::{sharers, tracer};
 
 /// How long a stop may take until everything is let go again (DESIGN §4), try by try: a thread that was asleep needs a
 /// turn on a processor before it stops, and a busy machine has none to give at once. Between tries the target runs.
 const DEADLINES_MS: [u64; 20] = [5, 5, 5, 5, 10, 10, 10, 20, 20, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40];
-/// How long the target runs between two tries.
+/// How long the target runs between two tries, at least.
 const BACK_OFF: Duration = Duration::from_millis(3);
+/// How long those that did not stop in time are waited for in all, between tries, while the others run.
+const GRACE: Duration = Duration::from_millis(1000);
 
 /// Calls that end with EINTR when a thread is stopped, which a program does not expect without a signal (signal(7),
 /// "Interruption of system calls and library functions by stop signals"): waiting ones, and socket and inotify
@@ -81,27 +84,40 @@ impl World {
         harmless: impl Fn(u64) -> bool,
     ) -> Result<Self, Failure> {
         let mut last = None;
+        let mut grace = GRACE;
         for deadline in DEADLINES_MS {
             let others = sharers::of(pid);
-            match Self::try_stop(pid, helper, &others, Duration::from_millis(deadline), &harmless) {
+            let began = Instant::now();
+            let mut missing = Vec::new();
+            let deadline = Duration::from_millis(deadline);
+            match Self::try_stop(pid, helper, &others, deadline, &harmless, &mut missing) {
                 Err(failure) if failure.kind == FailureKind::NothingPatched => last = Some(failure),
                 other => return other,
             }
-            std::thread::sleep(BACK_OFF);
+            // The program has at least half of the time.
+            std::thread::sleep(began.elapsed().max(BACK_OFF));
+            // Who did not come in time is waited for alone: another try would hold up all others for nothing.
+            let waited = Instant::now();
+            tracer::await_late(&mut missing, grace);
+            if let Some(tid) = missing.first() {
+                return Err(never_came(pid, *tid, missing.len()));
+            }
+            grace = grace.saturating_sub(waited.elapsed());
         }
         Err(last.unwrap_or_else(|| gone(pid)))
     }
 
+    /// One try. Those that did not stop in time are left in `waiting`.
     fn try_stop(
         pid: pid_t,
         helper: pid_t,
         others: &[pid_t],
         deadline: Duration,
         harmless: &impl Fn(u64) -> bool,
+        waiting: &mut Vec<pid_t>,
     ) -> Result<Self, Failure> {
         let began = Instant::now();
         let mut world = Self { pid, threads: Vec::new(), began, released: false };
-        let mut waiting: Vec<pid_t> = Vec::new();
         // Before anybody is interrupted, and before the clock starts to matter to anybody.
         let asleep: HashMap<pid_t, Asleep> = tasks(pid)?
             .into_iter()
@@ -141,7 +157,7 @@ impl World {
                     Err(refused) => return Err(refused.failure(pid, tid)),
                 }
             }
-            world.wait(&mut waiting, began + deadline, harmless, &asleep)?;
+            world.wait(waiting, began + deadline, harmless, &asleep)?;
             if fresh == 0 {
                 break;
             }
@@ -240,7 +256,7 @@ impl World {
     ) -> Result<(), Failure> {
         let result = self.wait_for_all(waiting, until, harmless, asleep);
         if result.is_err() {
-            waiting.drain(..).for_each(tracer::too_late);
+            waiting.iter().copied().for_each(tracer::too_late);
         }
         result
     }
@@ -305,7 +321,7 @@ impl World {
                     FailureKind::NothingPatched,
                     format!("thread {} of process {} did not stop in time", tids.join(", "), self.pid),
                 )
-                .hint("the target was let go untouched; try again when it is less busy"));
+                .hint("all its threads run on; try again when it is less busy"));
             }
             pause(rounds);
         }
@@ -429,63 +445,6 @@ pub(crate) fn is_no_thread(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// Where a thread is that no stop reaches, if it is one.
-pub(crate) fn out_of_reach(tid: pid_t) -> Option<u64> {
-    cannot_stop(tid).then(|| sleeping_at(tid)).flatten().map(|s| s.ip)
-}
-
-/// Whether a thread sleeps so that no stop reaches it: a vfork parent, or one that waits for a disk (state D).
-fn cannot_stop(tid: pid_t) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('D'))
-}
-
-/// A thread that sleeps in the kernel.
-struct Sleeping {
-    /// Number of the system call that it sleeps in, if it is one.
-    call: Option<u64>,
-    sp: u64,
-    ip: u64,
-}
-
-/// Where a thread sleeps in the kernel; `None` while it runs.
-fn sleeping_at(tid: pid_t) -> Option<Sleeping> {
-    let line = fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
-    let call = line.split_whitespace().next()?.parse().ok();
-    let mut words = line.split_whitespace().rev();
-    let number = |word: Option<&str>| u64::from_str_radix(word?.strip_prefix("0x")?, 16).ok();
-    let ip = number(words.next())?;
-    Some(Sleeping { call, sp: number(words.next())?, ip })
-}
-
-/// A thread that slept in a system call before it was interrupted.
-struct Asleep {
-    sp: u64,
-    ip: u64,
-    /// How often it had been given a processor by then.
-    turns: u64,
-}
-
-impl Asleep {
-    /// Looks at a thread. `None`: it does not sleep, or the kernel does not count turns (CONFIG_SCHED_INFO).
-    fn look(tid: pid_t) -> Option<Self> {
-        let turns = turns(tid)?;
-        let Sleeping { sp, ip, .. } = sleeping_at(tid)?;
-        Some(Self { sp, ip, turns })
-    }
-
-    /// Whether it has not been on a processor since it was looked at. It was asked to stop meanwhile: when it gets one,
-    /// it stops before it leaves the kernel.
-    fn has_not_run(&self, tid: pid_t) -> bool {
-        turns(tid) == Some(self.turns)
-    }
-}
-
-/// How often a thread was given a processor, counted when it gets it (`pcount`, Documentation/scheduler/sched-stats.rst).
-fn turns(tid: pid_t) -> Option<u64> {
-    fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?.split_whitespace().nth(2)?.parse().ok()
-}
-
 /// How much the program would notice if we were killed while one of its threads is being stopped: nothing where the
 /// kernel itself starts the call again, or where the thread runs; else its call may end with EINTR.
 fn disturbance(tid: pid_t) -> u8 {
@@ -566,7 +525,8 @@ pub(crate) fn tracer_thread() -> pid_t {
     unsafe { libc::gettid() }
 }
 
-fn tracer_of(tid: pid_t) -> pid_t {
+/// The thread that traces a thread; zero: none.
+pub(crate) fn tracer_of(tid: pid_t) -> pid_t {
     fs::read_to_string(format!("/proc/{tid}/status")).map_or(0, |status| tracer_in(&status))
 }
 
@@ -582,6 +542,21 @@ fn filter_failure(pid: pid_t, error: &io::Error) -> Failure {
         ),
     )
     .hint("run as root (CAP_SYS_ADMIN, and no filter on trocar itself); nothing was touched")
+}
+
+fn never_came(pid: pid_t, tid: pid_t, of: usize) -> Failure {
+    let others = if of > 1 { format!(" (nor did {} others)", of - 1) } else { String::new() };
+    let patience = GRACE.as_millis();
+    Failure::new(
+        FailureKind::NothingPatched,
+        format!(
+            "thread {tid} of process {pid} did not stop within {patience} ms{others}: {}",
+            why_not(tid)
+        ),
+    )
+    .hint(format!(
+        "all its threads run on; where this one is: cat /proc/{pid}/task/{tid}/stack (as root); try again when it is out of there"
+    ))
 }
 
 pub(crate) fn gone(pid: pid_t) -> Failure {

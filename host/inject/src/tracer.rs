@@ -110,6 +110,24 @@ pub(crate) fn let_late_ones_go() {
     });
 }
 
+/// Waits until each of these has stopped after all and was let go. Those that never did are left: nobody waits for them any
+/// more, not even the end of the transaction, and the kernel lets them go then.
+pub(crate) fn await_late(tids: &mut Vec<pid_t>, patience: Duration) {
+    let until = Instant::now() + patience;
+    loop {
+        let_late_ones_go();
+        TRACEES.with_borrow(|t| tids.retain(|tid| t.late.contains(tid)));
+        if tids.is_empty() {
+            return;
+        }
+        if Instant::now() > until {
+            TRACEES.with_borrow_mut(|t| t.late.retain(|tid| !tids.contains(tid)));
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
 /// Waits for those that have not stopped yet, and lets them go. How all that came late were when they stopped.
 pub(crate) fn drain() -> Vec<Seen> {
     let until = Instant::now() + DRAIN;

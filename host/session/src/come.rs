@@ -56,10 +56,18 @@ fn index(site: u32) -> usize {
 }
 
 impl Session {
-    /// Looks which modules have gone and come.
+    /// Looks which modules have gone and come, and whether the kernel has come to a site.
     pub(crate) fn follow_modules(&mut self, say: &mut dyn FnMut(Reply)) -> Result<(), Failure> {
         self.retire(say);
         self.take_out(say);
+        if let Some(at) = self.parts.iter_mut().find_map(|part| part.attachment.uprobed()) {
+            let what = format!(
+                "a uprobe of another tool was put on the site at {at:#x}, over the jump that was there"
+            );
+            return Err(Failure::new(FailureKind::NothingPatched, what).hint(
+                "the probe was taken out, since the program would break when the uprobe goes; run the command again then",
+            ));
+        }
         if self.over {
             return Ok(());
         }

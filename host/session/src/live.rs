@@ -520,7 +520,7 @@ impl Session {
     /// Takes the probe out of the target, reads the last of what it wrote, and gives the receipt.
     ///
     /// # Errors
-    /// The target would not be stopped: what is left is in the message. That it ended is no failure.
+    /// The target would not be stopped: the receipt, which is said all the same, tells what is left. Or it ended.
     pub fn detach(mut self, say: &mut dyn FnMut(Reply)) -> Result<Receipt, Failure> {
         let began = Instant::now();
         let mut done = std::mem::take(&mut self.kept.detached);
@@ -532,22 +532,23 @@ impl Session {
         let now = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         for part in &mut self.parts {
             let start = now();
-            match part.attachment.detach() {
-                Ok(mut one) => {
-                    one.restored_ns = one.restored_ns.saturating_add(start);
-                    retired.extend(part.numbers(&one.retired));
-                    done.add(one);
-                }
-                Err(failure) => drop(failed.get_or_insert(failure)),
-            }
+            let mut one = part.attachment.detach().unwrap_or_else(|failure| {
+                let remains = part.attachment.remains(&failure);
+                failed.get_or_insert(failure);
+                remains
+            });
+            one.restored_ns = one.restored_ns.saturating_add(start);
+            retired.extend(part.numbers(&one.retired));
+            done.add(one);
         }
         self.set_retired(&retired, true);
         // Every hit is over now: these are the exact numbers. To find out where a trap was may take its time.
         self.drain(say);
         self.tell_traps(say);
         self.report(true, say);
-        if let Some(failure) = failed {
-            return Err(unless_it_ended(self.pid, failure));
+        let failed = failed.map(|failure| unless_it_ended(self.pid, failure));
+        if let Some(ended) = failed.clone().filter(|failure| failure.kind == FailureKind::NoProcess) {
+            return Err(ended);
         }
         let (before, after) = done.sha256();
         let receipt = Receipt {
@@ -565,7 +566,7 @@ impl Session {
             pause_ns: done.pause_ns,
         };
         say(Reply::Receipt(receipt.clone()));
-        Ok(receipt)
+        failed.map_or(Ok(receipt), Err)
     }
 
     /// The last of what the probe wrote, after the target ended: the rings outlive it.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0          SharedHead, and the evidence of traps: one page
-//! sites      [SiteStats; sites]      hits that found no context; atomic, the slow path only
+//! sites      [SiteStats; sites]      hits that entered no context; atomic, the slow path only
+//!            …                       the same for each of SLOW_PARTS: a thread counts in one of them
 //! context 0  ContextShared           one page: ring head and tail on their own cache lines
 //!            [SiteStats; sites]      written by this context alone
 //!            maps                    this context's shard of every map
@@ -147,8 +148,9 @@ pub struct SharedHead {
     pub abandoned: u64,
     /// Address of the control block in the target, for who finds the session without its host.
     pub control: u64,
-    /// Fills the cache line that every hit reads.
-    pub pad: u64,
+    /// Which parts of the slow path's counters have been counted in, a bit for each: the others are not read. It ends the
+    /// cache line that every hit reads, and is written once for each part.
+    pub slow: u64,
     /// Records that may still be written, a signed number: the host adds some with time, and contexts take them in
     /// batches. See [`record_tokens`].
     pub records: u64,
@@ -199,6 +201,10 @@ pub struct SiteStats {
     pub timed: u64,
 }
 const _: () = assert!(size_of::<SiteStats>() == 128);
+
+/// Parts of the slow path's counters, a power of two: threads that lose hits count in different ones, as far as chance goes,
+/// so that what a lost hit costs does not grow with their number.
+pub const SLOW_PARTS: u32 = 32;
 
 /// One hit in so many is timed, per context and site.
 pub const TIMED_EVERY: u64 = 256;
@@ -255,10 +261,10 @@ impl Layout {
         round_up(self.sites as u64 * size_of::<SiteStats>() as u64, PAGE)
     }
 
-    /// Offset of the slow path's counters.
+    /// Offset of a part of the slow path's counters, below [`SLOW_PARTS`].
     #[must_use]
-    pub const fn slow_stats(&self) -> u64 {
-        PAGE
+    pub const fn slow_stats(&self, part: u32) -> u64 {
+        PAGE + part as u64 * self.stats_bytes()
     }
 
     /// Bytes of one context's block.
@@ -270,7 +276,7 @@ impl Layout {
     /// Offset of a context's block.
     #[must_use]
     pub const fn context(&self, index: u32) -> u64 {
-        PAGE + self.stats_bytes() + index as u64 * self.context_stride()
+        self.slow_stats(SLOW_PARTS) + index as u64 * self.context_stride()
     }
 
     /// Offset of a context's counters.

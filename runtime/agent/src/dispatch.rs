@@ -10,10 +10,10 @@ use core::sync::atomic::Ordering;
 
 use trocar_abi::control::{NO_HANDLER, Site, flags, site_flags};
 use trocar_abi::evidence::Which;
-use trocar_abi::hit::{ContextHead, HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM};
+use trocar_abi::hit::{ContextHead, HIT_FRAME, HitFrame, RED_ZONE, STACK_ROOM, first_slot};
 use trocar_abi::loss::Loss;
 use trocar_abi::shared::{
-    HIT_FUEL, OWNER_DIED, ProbeState, SharedHead, SiteStats, TIMED_EVERY, TrapCode, UNIT_SCALE,
+    HIT_FUEL, OWNER_DIED, ProbeState, SLOW_PARTS, SharedHead, SiteStats, TIMED_EVERY, TrapCode, UNIT_SCALE,
 };
 use trocar_sandbox::{Hit, Instance, Outcome};
 
@@ -215,14 +215,29 @@ fn call_at(frame: *const HitFrame, of_site: u32) -> u64 {
     spans::of_goroutine(goroutine, top.wrapping_sub(at))
 }
 
-/// Counts a loss where any thread may count: no context is ours, so this is atomic.
+/// Counts a loss where other threads may count too: no context is ours, so this is atomic.
 #[cold]
 fn lose_slowly(site: usize, loss: Loss) -> Entered {
     let agent = agent();
-    let at = agent.layout.slow_stats() as usize + site * size_of::<SiteStats>();
+    let part = slow_part();
+    let parts = agent.counter(offset_of!(SharedHead, slow));
+    // Every hit reads this line, so it is written no more often than it must be.
+    if parts.load(Ordering::Relaxed) & 1 << part == 0 {
+        parts.fetch_or(1 << part, Ordering::Relaxed);
+    }
+    let at = agent.layout.slow_stats(part) as usize + site * size_of::<SiteStats>();
     agent.counter(at + offset_of!(SiteStats, hits)).fetch_add(1, Ordering::Relaxed);
     agent.counter(at + offset_of!(SiteStats, losses) + 8 * loss as usize).fetch_add(1, Ordering::Relaxed);
     OVER
+}
+
+/// The part of the slow path's counters that this thread counts in; by its stack if it has no thread pointer.
+fn slow_part() -> u32 {
+    /// Stacks are further apart than so many bits of an address.
+    const STACK_BITS: u32 = 14;
+    let (pointer, here) = (thread_pointer(), 0u8);
+    let who = if pointer > 1 { pointer } else { &raw const here as u64 >> STACK_BITS };
+    first_slot(who, SLOW_PARTS)
 }
 
 /// The rest of a hit, on the stack that [`enter`] chose. True if [`settle`] must end it; a trap in the handler's own code does

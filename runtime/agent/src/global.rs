@@ -138,9 +138,9 @@ impl Agent {
         unsafe { AtomicU32::from_ptr(field.cast()) }
     }
 
-    /// A word of the slow path's counters, by its offset in the shared memory.
+    /// A word of the head or of the slow path's counters, by its offset in the shared memory.
     pub(crate) fn counter(&self, offset: usize) -> &'static AtomicU64 {
-        // SAFETY: callers pass an offset within the slow path's counters, which the host mapped.
+        // SAFETY: callers pass an offset within the head or the slow path's counters, which the host mapped.
         let word = unsafe { self.shared.add(offset) };
         // SAFETY: as above, and counters are aligned.
         unsafe { AtomicU64::from_ptr(word.cast()) }

@@ -5,16 +5,22 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use trocar_abi::PAGE;
+use trocar_patch::Trampoline;
 use trocar_target::{Failure, maps};
 
 use super::{Attachment, nanoseconds};
-use crate::detach::{Detach, PATIENCE, detach};
+use crate::arm::uprobed;
+use crate::detach::{Detach, PATIENCE, detach, stays};
+use crate::memory::RemoteAddress;
 use crate::proof::{self, Detached, Text};
 use crate::region::Block;
 use crate::request::Stops;
+use crate::stop::tracer_of;
 use crate::tracer::transaction;
 use crate::watched::Watched;
 
+/// Sites that are looked at in a turn for what the kernel may have put there: a read of some bytes each.
+const SITES_A_LOOK: usize = 16;
 /// Looks at what is not as it was, while modules go and come.
 const LOOKS: u32 = 16;
 
@@ -40,6 +46,19 @@ impl Attachment {
         retired.into_iter().flatten().collect()
     }
 
+    /// Looks at some of the sites, at others the next time, whether a uprobe of the kernel has come to one: its address. A
+    /// debugger's breakpoint is none: it knows what was there, and puts that back.
+    pub fn uprobed(&mut self) -> Option<u64> {
+        let all = self.trampolines.len();
+        let some = self.trampolines.iter().cycle().skip(self.looked_at).take(all.min(SITES_A_LOOK));
+        let has_one = |t: &&Trampoline| {
+            t.undo().any(|p| uprobed(p, &self.memory.some(RemoteAddress(p.address), p.bytes.len())).is_some())
+        };
+        let found = some.into_iter().find(has_one).map(|t| t.site_address);
+        self.looked_at = (self.looked_at + SITES_A_LOOK) % all.max(1);
+        found.filter(|_| tracer_of(self.pid) == 0)
+    }
+
     /// Drops what was kept for the text of sites that are retired.
     fn forget(&mut self, retired: &[Range<usize>]) {
         let is_retired = |site: usize| retired.iter().any(|r| r.contains(&site));
@@ -61,11 +80,28 @@ impl Attachment {
     /// Takes the probe out of the target.
     ///
     /// # Errors
-    /// The target ended, or would not be stopped. What can be undone was undone.
+    /// The target ended, or would not be stopped: then the gates are closed, and [`Attachment::remains`] tells what is left.
     ///
     /// The shared memory can be read until the attachment is dropped.
     pub fn detach(&mut self) -> Result<Detached, Failure> {
-        self.leave(PATIENCE).map(|(done, _)| done)
+        self.leave(PATIENCE).map(|(done, _)| done).map_err(|failure| stays(self.pid, failure))
+    }
+
+    /// What a detach that failed has left, and why.
+    #[must_use]
+    pub fn remains(&self, failure: &Failure) -> Detached {
+        let text = proof::after(&self.memory, self.text.clone());
+        let ours = |at: u64| {
+            self.region.contains(&at) || self.blocks.iter().any(|block| block.range().contains(&at))
+        };
+        let mappings_left = maps(self.pid).map_or(0, |all| all.iter().filter(|m| ours(m.start)).count());
+        Detached {
+            restored: text.iter().all(Text::is_same),
+            mappings_left,
+            residue: vec![failure.message.clone()],
+            text,
+            ..Detached::default()
+        }
     }
 
     /// Takes the probe out of the target unless a thread is still in our memory; then `None`, and it can be tried again. For

@@ -4,9 +4,12 @@
 use std::process::Command;
 use std::time::Instant;
 
+use trocar_test_support::command::{count, text};
 use trocar_test_support::lines::PATIENCE;
 use trocar_test_support::scale::scaled;
-use trocar_test_support::{Live, Snapshot, Target, run};
+use trocar_test_support::{Live, Outcome, Snapshot, Target, run};
+
+use crate::memory::in_tier;
 
 /// Counts exactly, and leaves everything as it was.
 fn is_probed(mode: &str) {
@@ -187,4 +190,87 @@ fn attach_to_a_program_that_starts_itself_anew_never_hangs_and_never_hurts() {
         }
     }
     assert!(target.finish().success(), "{statuses:?}");
+}
+
+/// A probe that does nothing but count, and whose calls are not timed: its hits are timed one in 256, those of native code never.
+#[test]
+fn no_hit_but_one_in_256_reads_the_time_stamp_counter_and_none_of_native_code() {
+    for (tier, calls) in [(1, 255), (2, 10_000)] {
+        let mut target = Target::start_with("hardened", &["none"]);
+        let live = in_tier(tier, &["count", "-p", &target.pid().to_string(), "work"]);
+        assert_eq!(target.done("counter off"), 1);
+        assert_eq!(target.done(&format!("run 1 {calls}")), calls, "tier {tier}");
+        assert_eq!(target.done("counter on"), 1);
+        assert_eq!(target.done("run 1 1000"), 1000);
+        let outcome = live.interrupt();
+        outcome.assert_clean();
+        assert_eq!(outcome.hits(), calls + 1000, "{outcome}");
+    }
+}
+
+/// A target with a thread that no stop reaches, and this thread's id.
+fn with_a_thread_that_does_not_stop() -> (Target, String) {
+    let mut target = Target::start("stuck");
+    let tid = stick(&mut target);
+    (target, tid)
+}
+
+fn stick(target: &mut Target) -> String {
+    let stuck = target.ask("stick");
+    let tid = stuck.strip_prefix("stuck ");
+    tid.unwrap_or_else(|| {
+        panic!("no such thread can be made here (as root, with CONFIG_USERFAULTFD): {stuck}")
+    })
+    .to_owned()
+}
+
+/// The error names the thread, and all others run on.
+fn is_told(outcome: &Outcome, target: &mut Target, tid: &str) -> String {
+    assert_eq!(outcome.status, 4, "{outcome}");
+    let error = outcome.one("error");
+    let named = format!("thread {tid} of process {} did not stop", target.pid());
+    assert!(text(error, "message").starts_with(&named), "{outcome}");
+    assert_eq!(target.done("beat 50"), 50);
+    text(error, "hint").to_owned()
+}
+
+#[test]
+fn a_thread_that_does_not_stop_is_named_and_all_others_run_on() {
+    let (mut target, tid) = with_a_thread_that_does_not_stop();
+    let pid = target.pid().to_string();
+    let before = Snapshot::of(target.pid());
+    let outcome = run(&["count", "-p", &pid, "work", "--for", "1s"]);
+    let hint = is_told(&outcome, &mut target, &tid);
+    assert!(hint.contains("try again") && !hint.contains("is left"), "{outcome}");
+    before.assert_same();
+    assert_eq!(target.done("free"), 1, "its call goes on to its end");
+    let live = Live::attached(&["count", "-p", &pid, "work"]);
+    assert_eq!(target.done("run 1 100"), 100);
+    let outcome = live.interrupt();
+    outcome.assert_clean();
+    assert!(outcome.hits() >= 100, "{outcome}");
+    assert_eq!(outcome.all("reaped").count(), 0, "nothing was left: {outcome}");
+}
+
+#[test]
+fn what_a_thread_that_does_not_stop_keeps_from_being_removed_is_told_and_removed_by_the_next_command() {
+    let mut target = Target::start("stuck");
+    let pid = target.pid().to_string();
+    let live = Live::attached(&["count", "-p", &pid, "work"]);
+    let tid = stick(&mut target);
+    let outcome = live.interrupt();
+    let hint = is_told(&outcome, &mut target, &tid);
+    assert!(hint.contains("is left") && hint.contains("next command"), "{outcome}");
+    let receipt = outcome.one("receipt");
+    assert_eq!(receipt.get("restored"), Some(&false.into()), "{outcome}");
+    assert!(count(receipt, "mappings_left") > 0, "{outcome}");
+    assert!(receipt.get("residue").unwrap().to_string().contains(&format!("thread {tid}")), "{outcome}");
+    assert!(outcome.hits() > 0, "{outcome}");
+    assert_eq!(target.done("free"), 1);
+    let outcome = run(&["count", "-p", &pid, "work", "--for", "1ms"]);
+    outcome.assert_clean();
+    let reaped = outcome.one("reaped");
+    assert_eq!(reaped.get("restored"), Some(&true.into()), "{outcome}");
+    assert_eq!(count(reaped, "mappings_left"), 0, "{outcome}");
+    assert_eq!(target.done("beat 50"), 50);
 }

@@ -22,6 +22,7 @@
 //! preempted   sites that come and go under goroutines which were preempted between their instructions
 //! tiers       native code and wasmtime: the same counts; which probes run how
 //! imports     calls through import tables
+//! uprobes     the kernel's own probes on a site of ours
 //! usdt        markers, their semaphores, those of real programs
 //! dl          modules that go and come while they are probed
 //! time        calls from entry to exit: recursion, tail calls, exceptions, longjmp, threads, coroutines, goroutines
@@ -59,5 +60,6 @@ mod short_sites;
 mod tiers;
 mod time;
 mod unwind;
+mod uprobes;
 mod usdt;
 mod verbs;

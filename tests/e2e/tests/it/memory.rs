@@ -4,11 +4,12 @@
 //! Where a test compares memory, the host stands still (SIGSTOP), so that what changes was changed by hits.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use trocar_test_support::command::binary;
-use trocar_test_support::ours::since;
-use trocar_test_support::process::{mappings, threads};
+use trocar_test_support::ours::{Part, since};
+use trocar_test_support::process::{mappings, text_differences, threads};
 use trocar_test_support::{Contents, Live, Target};
 
 use crate::probe::Probe;
@@ -26,48 +27,85 @@ pub(crate) fn in_tier(tier: u32, args: &[&str]) -> Live {
     live
 }
 
-/// Each of two threads hits alone. Answers the cache lines that both have changed, and where the shared memory begins.
-fn lines_of_both(tier: u32, args: &[&str]) -> (Vec<u64>, u64) {
-    const CALLS: u64 = 500;
+/// Threads hit one after another. Answers the cache lines that two have changed, and where the shared memory begins.
+fn lines_of_two(tier: u32, args: &[&str]) -> (Vec<u64>, u64) {
     let mut target = Target::start("counter");
-    target.done("run 2 10");
+    target.done(&format!("run {THREADS} 10"));
     let before = mappings(target.pid());
     let pid = target.pid().to_string();
     let args: Vec<&str> = args.iter().map(|a| if *a == "PID" { pid.as_str() } else { *a }).collect();
     let live = in_tier(tier, &args);
     // Contexts are claimed, and the first tokens for records taken, of which each context keeps a batch.
-    target.done("run 2 10");
+    target.done(&format!("run {THREADS} 10"));
     live.stop();
-    target.done("run 2 1");
-    let process = target.pid();
-    let parts = since(&before, process);
-    let look = || Contents::of(process, parts.iter().filter(|p| p.is_writable()));
-    let at_first = look();
-    assert_eq!(target.done(&format!("alone 0 {CALLS}")), CALLS);
-    let after_one = look();
-    assert_eq!(target.done(&format!("alone 1 {CALLS}")), CALLS);
-    let after_both = look();
+    target.done(&format!("run {THREADS} 1"));
+    let parts = since(&before, target.pid());
+    let lines = written_by_two(&mut target, &parts);
     live.go_on();
     let outcome = live.interrupt();
     outcome.assert_clean();
-    assert_eq!((outcome.hits(), outcome.lost()), (22 + 2 * CALLS, 0), "{outcome}");
-    let (one, two) = (at_first.changed(&after_one), after_one.changed(&after_both));
-    assert!(!one.is_empty() && !two.is_empty(), "each left something: {one:x?} {two:x?}");
+    // Each call is a hit, or one at its entry and one at its exit.
+    let sites = outcome.final_stats().len() as u64;
+    assert_eq!((outcome.hits(), outcome.lost()), (sites * THREADS * (11 + CALLS), 0), "{outcome}");
     let shared = parts.iter().find(|p| p.is_shared()).unwrap().range.start;
-    (one.intersection(&two).copied().collect(), shared)
+    (lines, shared)
+}
+
+/// Threads that call, and how often each does.
+const THREADS: u64 = 8;
+const CALLS: u64 = 500;
+
+/// Threads call one after another. Answers the cache lines of these parts that more than one of them has changed.
+fn written_by_two(target: &mut Target, parts: &[Part]) -> Vec<u64> {
+    let process = target.pid();
+    let look = || Contents::of(process, parts.iter().filter(|p| p.is_writable()));
+    let mut before = look();
+    let (mut all, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    for thread in 0..THREADS {
+        assert_eq!(target.done(&format!("alone {thread} {CALLS}")), CALLS);
+        let after = look();
+        let lines = before.changed(&after);
+        assert!(!lines.is_empty(), "thread {thread} left nothing");
+        twice.extend(all.intersection(&lines).copied());
+        all.extend(lines);
+        before = after;
+    }
+    twice.into_iter().collect()
 }
 
 #[test]
 fn no_cache_line_is_written_by_two_threads_that_count() {
     for tier in [1, 2] {
-        let (lines, _) = lines_of_both(tier, &["count", "-p", "PID", "work"]);
+        let (lines, _) = lines_of_two(tier, &["count", "-p", "PID", "work"]);
         assert!(lines.is_empty(), "tier {tier}: {lines:x?}");
     }
 }
 
 #[test]
+fn no_cache_line_is_written_by_two_threads_whose_hits_are_lost() {
+    for tier in [1, 2] {
+        let mut target = Target::start("counter");
+        target.done(&format!("run {THREADS} 10"));
+        let before = mappings(target.pid());
+        let live = in_tier(tier, &["count", "-p", &target.pid().to_string(), "work"]);
+        // Nobody serves a probe whose host has died: each hit is counted where it needs no context.
+        live.kill();
+        target.done(&format!("run {THREADS} 1"));
+        let parts = since(&before, target.pid());
+        let lines = written_by_two(&mut target, &parts);
+        assert!(lines.is_empty(), "tier {tier}: {lines:x?}");
+    }
+}
+
+#[test]
+fn no_cache_line_is_written_by_two_threads_whose_calls_are_timed() {
+    let (lines, _) = lines_of_two(1, &["time", "-p", "PID", "work"]);
+    assert!(lines.is_empty(), "{lines:x?}");
+}
+
+#[test]
 fn no_cache_line_is_written_by_two_threads_that_count_by_a_key() {
-    let (lines, _) = lines_of_both(1, &["count", "-p", "PID", "work", "--by", "$arg0 & 7"]);
+    let (lines, _) = lines_of_two(1, &["count", "-p", "PID", "work", "--by", "$arg0 & 7"]);
     assert!(lines.is_empty(), "{lines:x?}");
 }
 
@@ -75,7 +113,7 @@ fn no_cache_line_is_written_by_two_threads_that_count_by_a_key() {
 fn threads_that_write_records_write_one_line_together_from_which_each_takes_its_rate() {
     let probe = remembering();
     let args = ["load", probe.path(), "-p", "PID", "--at", "work", "--rate", "1000000/s"];
-    let (lines, shared) = lines_of_both(1, &args);
+    let (lines, shared) = lines_of_two(1, &args);
     // Once in sixteen records (`sandbox/rate.rs`), and never the line that every hit reads, which is the first.
     assert_eq!(lines, [shared + 64]);
 }
@@ -197,7 +235,23 @@ fn restored_text_is_the_files_pages_again() {
     let while_attached = copied(pid);
     target.done("run 2 10");
     live.interrupt().assert_clean();
-    // The page whose slack lent us its bytes stays a copy.
+    // That of the next test stays.
     assert!(while_attached >= 4 * 4, "what is written is a copy: {while_attached} KiB");
     assert!(copied(pid) <= 4, "the copies are dropped: {while_attached} and then {} KiB", copied(pid));
+}
+
+#[test]
+fn the_page_that_lends_its_slack_stays_a_copy_of_four_kib_with_the_files_bytes_however_often() {
+    let mut target = Target::start("counter");
+    target.done("run 2 10");
+    let pid = target.pid();
+    assert_eq!(copied(pid), 0, "nobody has written there yet");
+    for _ in 0..3 {
+        let live = Live::attached(&["count", "-p", &pid.to_string(), "work", "libc.so.6:qsort"]);
+        target.done("run 2 10");
+        live.interrupt().assert_clean();
+        assert_eq!(copied(pid), 4);
+        let differences = text_differences(pid);
+        assert!(differences.is_empty(), "{differences:?}");
+    }
 }

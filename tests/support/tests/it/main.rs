@@ -45,6 +45,9 @@ fn the_other_targets_say_what_they_promise() {
     says("malloc_storm", "run 3 100", "done 300");
     says("malloc_storm-musl", "run 3 100", "done 300");
     says("redzone", "run 1000 1", "done 1000");
+    says("stuck", "beat 10", "done 10");
+    says("first", "wide 10", "done 10");
+    says("first", "narrow 10", "done 10");
     says("blocked", "check", BLOCKED);
     says("blocked", "release", "released 24");
     says("panics", "run 4 100", "done 400 caught=200");
