@@ -21,7 +21,7 @@ use crate::load::{lost, unreadable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::semaphores::Raised;
-use crate::stacks::{extents, frames, is_in_session, live_stacks, of_all_stacks};
+use crate::stacks::{extents, frames, is_in_session, live_stacks, mappings, of_all_stacks};
 use crate::stop::{Stopped, World, tasks};
 use crate::threads::Seen;
 use crate::tracer;
@@ -86,7 +86,7 @@ pub(crate) fn arm(
         let later = rest.split_off(rest.len().min(AT_ONCE));
         let windows = Windows::of(&rest);
         // Anew each time: a stack that lies beside memory which is gone since would count as one that cannot be searched.
-        let maps = trocar_target::maps(pid)?;
+        let maps = mappings(pid)?;
         let known = goroutines.and_then(|g| g.list(memory)).unwrap_or_default();
         // Once before: what is read anew takes half as long, and the target stands still then.
         let mut here = memory.in_stop().map_err(|e| lost(pid, &e))?;

@@ -135,6 +135,34 @@ fn left_behind(memory: &RemoteMemory, maps: &[Mapping], bp: u64) -> Option<u64> 
     None
 }
 
+/// The mappings, as the search wants them: the first thread's stack ends where the kernel set it up. What lies above are
+/// arguments, environment and random padding, often more than the stack itself, and nobody returns to there; a stack that
+/// a program has made of it is a mapping of its own here.
+pub(crate) fn mappings(pid: pid_t) -> Result<Vec<Mapping>, Failure> {
+    let mut list = maps(pid)?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    cut_at(&mut list, start_of_stack(&stat).unwrap_or(0));
+    Ok(list)
+}
+
+/// Where the kernel set up the first thread's stack: field 28 of `/proc/PID/stat`, `startstack` (proc_pid_stat(5)); the name
+/// in the second may hold anything.
+fn start_of_stack(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(28 - 3)?.parse().ok()
+}
+
+/// Makes the part of a mapping from `address` up, if that is inside one that can be written, another one, which no stack goes
+/// on into.
+fn cut_at(list: &mut Vec<Mapping>, address: u64) {
+    let address = address & !7;
+    let inside = |m: &Mapping| m.write && m.start < address && address < m.end;
+    let Some((at, mapping)) = list.iter_mut().enumerate().find(|(_, m)| inside(m)) else { return };
+    let rest = Mapping { start: address, write: false, ..mapping.clone() };
+    mapping.end = address;
+    list.insert(at + 1, rest);
+}
+
 /// The mappings, read anew in the stop if some thread is on a stack that is not among them: it was made since, or grew.
 pub(crate) fn of_all_stacks(
     pid: pid_t,
@@ -142,7 +170,7 @@ pub(crate) fn of_all_stacks(
     threads: &[Stopped],
 ) -> Result<Vec<Mapping>, Failure> {
     let all = threads.iter().all(|t| known.iter().any(|m| m.range().contains(&t.sp)));
-    if all { Ok(known) } else { maps(pid) }
+    if all { Ok(known) } else { mappings(pid) }
 }
 
 impl Stack {

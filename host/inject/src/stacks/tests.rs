@@ -3,7 +3,9 @@
 use memmap2::{Advice, MmapMut};
 use trocar_target::{Mapping, maps};
 
-use super::{FRAME, Frame, SEARCH, USER_CS, frames, is_in_session, read};
+use super::{
+    FRAME, Frame, SEARCH, USER_CS, cut_at, extent, frames, is_in_session, mappings, read, start_of_stack,
+};
 use crate::goroutines::Known;
 use crate::memory::RemoteMemory;
 
@@ -93,4 +95,40 @@ fn memory_of_a_session_is_between_its_code_and_what_it_shares_and_not_beside_the
     ];
     let ours: Vec<u64> = (0..0x12).filter(|page| is_in_session(&list, page * 0x1000 + 8)).collect();
     assert_eq!(ours, [2, 3, 4, 8, 0xa, 0xb, 0xe]);
+}
+
+#[test]
+fn what_lies_above_the_first_threads_stack_is_no_part_of_it() {
+    let mut list = vec![mapping(0x1000, 0x9000, "[stack]"), mapping(0x9000, 0xa000, "")];
+    for m in &mut list {
+        (m.read, m.write) = (true, true);
+    }
+    let of = |list: &[Mapping], sp| extent(list, sp, None, &Known::default()).map(|e| (e.start, e.len));
+    assert_eq!(of(&list, 0x2000), Some((0x1f80, 0xa000 - 0x1f80)));
+    cut_at(&mut list, 0x8004);
+    assert_eq!(of(&list, 0x2000), Some((0x1f80, 0x8000 - 0x1f80)));
+    assert_eq!(of(&list, 0x8000), Some((0x8000, 0x2000)), "one that is there is searched all the same");
+    for address in [0, 0x1000, 0xa000, u64::MAX] {
+        let mut same = list.clone();
+        cut_at(&mut same, address);
+        assert_eq!(same, list, "{address:#x}");
+    }
+}
+
+#[test]
+fn the_start_of_a_stack_is_told_by_the_kernel() {
+    let fields: Vec<String> = (3..60).map(|n| n.to_string()).collect();
+    let stat = format!("1 (a ) 1 (b) {}", fields.join(" "));
+    assert_eq!(start_of_stack(&stat), Some(28));
+    assert_eq!([start_of_stack(""), start_of_stack("1 (a) S")], [None, None]);
+    let own = mappings(std::process::id().cast_signed()).unwrap();
+    let named = own.iter().filter(|m| m.path.as_ref().is_some_and(|p| p.as_os_str() == "[stack]"));
+    let parts: Vec<(u64, u64, bool)> = named.map(|m| (m.start, m.end, m.write)).collect();
+    let [(_, end, true), (start, _, false)] = parts[..] else { panic!("{parts:x?}") };
+    assert_eq!(end, start);
+    // What the kernel put there first: the number of arguments, as a word.
+    let mut count = [0; 8];
+    let memory = RemoteMemory::open(std::process::id().cast_signed()).unwrap();
+    memory.read(crate::memory::RemoteAddress(start), &mut count).unwrap();
+    assert_eq!(u64::from_le_bytes(count), std::env::args_os().count() as u64);
 }
