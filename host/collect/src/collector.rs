@@ -176,15 +176,23 @@ impl Collector {
     #[must_use]
     pub fn totals(&self) -> Vec<SiteTotals> {
         let mut sites = vec![SiteTotals::default(); self.layout.sites as usize];
-        let blocks = (0..self.claimed()).map(|context| self.layout.context_stats(context));
+        let of_context = |context| (self.layout.context_stats(context), self.is_retired(context));
+        let blocks = (0..self.claimed()).map(of_context);
         let in_use = self.view.load_u64_acquire(offset_of!(SharedHead, slow) as u64).unwrap_or(0);
         let slow = (0..SLOW_PARTS).filter(|part| in_use >> part & 1 != 0);
-        for block in slow.map(|part| self.layout.slow_stats(part)).chain(blocks) {
+        for (block, is_over) in slow.map(|part| (self.layout.slow_stats(part), false)).chain(blocks) {
             for (offset, site) in (block..).step_by(size_of::<SiteStats>()).zip(&mut sites) {
-                totals::add(site, &self.view, offset);
+                let one = totals::read(&self.view, offset);
+                site.add(&if is_over { one.over() } else { one });
             }
         }
         sites
+    }
+
+    /// Whether the hit that is inside a context was left for good.
+    fn is_retired(&self, context: u32) -> bool {
+        let at = self.layout.context(context) + offset_of!(ContextShared, retired) as u64;
+        self.view.load_u32(at).is_some_and(|retired| retired != 0)
     }
 
     /// The state of the probe and its last trap.

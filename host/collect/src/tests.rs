@@ -4,7 +4,7 @@
 use std::mem::offset_of;
 
 use trocar_abi::evidence::{Evidence, FRAMES_MAX, STACK_WORDS, Which, offset};
-use trocar_abi::loss::Loss;
+use trocar_abi::loss::{COUNTED, Loss};
 use trocar_abi::map::{HIST_BUCKETS, MapKind, MapSpec, hist_bucket};
 use trocar_abi::record::{RecordHead, RecordKind};
 use trocar_abi::shared::{
@@ -34,13 +34,13 @@ fn totals_are_the_sum_over_threads_and_the_slow_path() {
     let fake = Fake::new(LAYOUT);
     let (a, _) = fake.claim(0x7000, 11);
     let (b, _) = fake.claim(0x8000, 12);
-    let mut losses = [0; 11];
+    let mut losses = [0; COUNTED];
     losses[Loss::RingFull as usize] = 2;
     let one =
         SiteStats { hits: 10, executed: 7, condition_false: 1, losses, ticks: 300, timed: 90 << 32 | 3 };
     fake.stats(LAYOUT.context_stats(a), 39, one);
     fake.stats(LAYOUT.context_stats(b), 39, SiteStats { ticks: 100, timed: 40 << 32 | 2, ..one });
-    let mut slow = [0; 11];
+    let mut slow = [0; COUNTED];
     slow[Loss::NoContext as usize] = 5;
     let (last, lost) = (SLOW_PARTS - 1, SiteStats { hits: 5, losses: slow, ..SiteStats::default() });
     for part in [0, last, 7] {
@@ -70,7 +70,7 @@ fn totals_saturate_on_nonsense_and_settle() {
         hits: 3,
         executed: u64::MAX,
         condition_false: 9,
-        losses: [u64::MAX; 11],
+        losses: [u64::MAX; COUNTED],
         ticks: u64::MAX,
         timed: u64::MAX,
     };
@@ -81,6 +81,27 @@ fn totals_saturate_on_nonsense_and_settle() {
     let site = collector(&fake).totals()[0];
     assert_eq!((site.hits, site.executed, site.accounted()), (6, u64::MAX, u64::MAX));
     assert_eq!(site.settled().hits, u64::MAX);
+}
+
+#[test]
+fn hits_that_have_not_ended_are_abandoned_where_the_context_is_retired_and_once_all_is_over() {
+    let fake = Fake::new(LAYOUT);
+    let [a, b] = [0x7000, 0x7000].map(|pointer| fake.claim(pointer, 11).0);
+    let one = SiteStats { hits: 10, executed: 8, condition_false: 1, ..SiteStats::default() };
+    for context in [a, b] {
+        fake.stats(LAYOUT.context_stats(context), 3, one);
+    }
+    let collector = collector(&fake);
+    let lost = |site: SiteTotals| site.losses_by_name().collect::<Vec<_>>();
+    assert_eq!(lost(collector.totals()[3]), [], "both may go on");
+    let retired = LAYOUT.context(a) + offset_of!(ContextShared, retired) as u64;
+    fake.view.store_u32(retired, 1).unwrap();
+    let site = collector.totals()[3];
+    assert_eq!((lost(site), site.hits, site.settled().hits), (vec![("abandoned", 1)], 20, 19));
+    assert_eq!((lost(site.over()), site.over().accounted()), (vec![("abandoned", 2)], 20));
+    // One that has ended after all is what it is.
+    fake.stats(LAYOUT.context_stats(a), 3, SiteStats { executed: 9, ..one });
+    assert_eq!(lost(collector.totals()[3]), []);
 }
 
 #[test]

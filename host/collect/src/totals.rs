@@ -4,7 +4,7 @@
 
 use std::mem::offset_of;
 
-use trocar_abi::loss::{LOSSES, Loss};
+use trocar_abi::loss::{COUNTED, LOSSES, Loss};
 use trocar_abi::shared::{ProbeState, SiteStats, TrapCode};
 use trocar_ring::SharedView;
 
@@ -52,7 +52,7 @@ impl SiteTotals {
         Loss::ALL.into_iter().zip(self.losses).filter(|(_, n)| *n > 0).map(|(loss, n)| (loss.name(), n))
     }
 
-    /// Adds what was counted elsewhere for the same site.
+    /// Adds what was counted elsewhere for the same site. Sums saturate: the numbers are the target's.
     pub fn add(&mut self, other: &Self) {
         if other.timed > 0 {
             self.ticks_min =
@@ -85,6 +85,16 @@ impl SiteTotals {
         self
     }
 
+    /// The same when no hit goes on any more: those that have not ended were abandoned.
+    #[must_use]
+    pub fn over(mut self) -> Self {
+        let left = self.hits.saturating_sub(self.accounted());
+        if let Some(abandoned) = self.losses.get_mut(Loss::Abandoned as usize) {
+            *abandoned = abandoned.saturating_add(left);
+        }
+        self
+    }
+
     /// Mean ticks of the timed hits; `None` if none was timed.
     #[must_use]
     pub fn mean_ticks(&self) -> Option<f64> {
@@ -92,23 +102,24 @@ impl SiteTotals {
     }
 }
 
-/// Adds the counters at `offset` of the view to `site`. Sums saturate: the numbers are the target's.
-pub(crate) fn add(site: &mut SiteTotals, view: &SharedView, offset: u64) {
+/// The counters at `offset` of the view.
+pub(crate) fn read(view: &SharedView, offset: u64) -> SiteTotals {
     let load = |field: usize| view.load_u64_acquire(offset + field as u64).unwrap_or(0);
+    let mut site = SiteTotals::default();
     // The outcome is counted after the hit: reading outcomes first, we see no outcome without its hit.
-    for (reason, sum) in site.losses.iter_mut().enumerate() {
-        *sum = sum.saturating_add(load(offset_of!(SiteStats, losses) + reason * 8));
+    for (reason, count) in site.losses.iter_mut().take(COUNTED).enumerate() {
+        *count = load(offset_of!(SiteStats, losses) + reason * 8);
     }
-    site.executed = site.executed.saturating_add(load(offset_of!(SiteStats, executed)));
-    site.condition_false = site.condition_false.saturating_add(load(offset_of!(SiteStats, condition_false)));
-    site.hits = site.hits.saturating_add(load(offset_of!(SiteStats, hits)));
-    site.ticks = site.ticks.saturating_add(load(offset_of!(SiteStats, ticks)));
+    site.executed = load(offset_of!(SiteStats, executed));
+    site.condition_false = load(offset_of!(SiteStats, condition_false));
+    site.hits = load(offset_of!(SiteStats, hits));
+    site.ticks = load(offset_of!(SiteStats, ticks));
     let timed = load(offset_of!(SiteStats, timed));
-    let (least, count) = (u32::try_from(timed >> 32).unwrap_or(u32::MAX), timed & 0xffff_ffff);
-    if count > 0 {
-        site.ticks_min = if site.timed == 0 { least } else { site.ticks_min.min(least) };
-        site.timed = site.timed.saturating_add(count);
+    site.timed = timed & 0xffff_ffff;
+    if site.timed > 0 {
+        site.ticks_min = u32::try_from(timed >> 32).unwrap_or(u32::MAX);
     }
+    site
 }
 
 #[cfg(test)]

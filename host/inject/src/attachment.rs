@@ -2,6 +2,7 @@
 
 mod leaving;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -164,6 +165,7 @@ impl Attachment {
                 ranges: &ranges,
                 semaphores: &semaphores,
                 contexts: &[],
+                ended: &HashMap::new(),
                 clean_pages: &clean_pages,
                 files: &files,
                 filtered,

@@ -1,15 +1,18 @@
 //! Taking everything away: gates first, then the text, then the memory, and the proof.
 //!
 //! The text is restored in one stop (that of very many sites in several), whatever the threads do: one inside a trampoline
-//! runs on in memory that is still there. Our memory goes in the first stop in which no thread is in it, no context is inside a hit, and no signal
-//! frame on any stack would return into it. What is still in use at the deadline is named and left.
+//! runs on in memory that is still there. Our memory goes in the first stop in which no thread is in it, no context is inside a hit
+//! that may go on, and no signal frame on any stack would return into it. What is still in use at the deadline is named and left.
 
+use std::collections::HashMap;
+use std::mem::offset_of;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use libc::pid_t;
 use trocar_abi::PAGE;
+use trocar_abi::hit::{HitFrame, inside};
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, FailureKind, Mapping, maps};
 
@@ -21,7 +24,7 @@ use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::semaphores::Raised;
 use crate::stacks::{handler_returns, of_all_stacks};
-use crate::stop::World;
+use crate::stop::{Stopped, World};
 use crate::watched::{Watched, present};
 
 /// How long a session waits for its hits in flight.
@@ -39,8 +42,10 @@ pub(crate) struct Detach<'a> {
     pub(crate) ranges: &'a [Range<u64>],
     /// Semaphores of the sessions, which are lowered.
     pub(crate) semaphores: &'a [Raised],
-    /// Addresses of the contexts; the word that says "inside" is their first.
+    /// Addresses of the contexts; the word that says what is inside is their first.
     pub(crate) contexts: &'a [u64],
+    /// By context, the stacks of threads that seem to have ended in a hit.
+    pub(crate) ended: &'a HashMap<u64, Range<u64>>,
     /// Text pages that were clean file pages before they were written, and what was in them.
     pub(crate) clean_pages: &'a [(u64, Vec<u8>)],
     /// Of these files they were.
@@ -218,12 +223,29 @@ fn in_use(
         }
     }
     for &context in job.contexts {
-        let mut inside = [0; 4];
-        if job.memory.read(RemoteAddress(context), &mut inside).is_ok() && u32::from_le_bytes(inside) != 0 {
+        if may_go_on(job, &world.threads, context, &ours) {
             busy.push(format!("the context at {context:#x} is inside a hit"));
         }
     }
     busy
+}
+
+/// Whether a context is inside a hit that somebody may come back to, from whatever stack. Who does goes back by the frame of
+/// that hit: where it is no more, the hit was left for good (`agent/retired.rs`), as it was where the agent says so, and
+/// where it is on the own stack of a thread that has ended. One whose control block is there now has that stack for its own.
+fn may_go_on(job: &Detach<'_>, threads: &[Stopped], context: u64, ours: impl Fn(u64) -> bool) -> bool {
+    let word = |at: u64| job.memory.word(RemoteAddress(at)).ok();
+    let Some(within) = word(context).filter(|w| inside::is_hit(*w)) else { return false };
+    let frame = within & inside::FRAME;
+    let is_used = |stack: &Range<u64>| {
+        let uses =
+            |t: &Stopped| t.registers.is_none_or(|r| stack.contains(&r.fs_base)) || stack.contains(&t.sp);
+        threads.iter().any(uses)
+    };
+    if job.ended.get(&context).is_some_and(|stack| stack.contains(&frame) && !is_used(stack)) {
+        return false;
+    }
+    word(frame.saturating_add(offset_of!(HitFrame, trampoline) as u64)).is_some_and(ours)
 }
 
 /// A file: its device and its inode.

@@ -8,6 +8,7 @@
 //! there are ours by name, text is touched only where a jump of ours lies, and counters are lowered only in writable data.
 //! The worst that a forged trace does is to make a process lose memory of its own, or a count in it.
 
+use std::collections::HashMap;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -89,6 +90,7 @@ pub fn reap(pid: i32) -> Result<Option<Reaped>, Failure> {
             ranges: &orphans.ranges,
             semaphores: &orphans.semaphores,
             contexts: &orphans.contexts,
+            ended: &HashMap::new(),
             clean_pages: &[],
             files: &[],
             filtered,

@@ -18,7 +18,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use trocar_abi::control::Control;
+pub(crate) use trocar_abi::control::TRAMPOLINE_MAX;
+use trocar_abi::control::{Control, LINE, block_gates, block_len};
 use trocar_abi::shared::Layout;
 use trocar_abi::{PAGE, round_up};
 
@@ -102,20 +103,14 @@ pub(crate) const GATE: u64 = 0;
 /// The cell that holds the address of the agent's entry. Not on the page that is wiped: a child that a signal handler forks
 /// on top of a trampoline, between its look at the gate and its call, goes through this one.
 pub(crate) const ENTRY_CELL: u64 = PAGE;
-/// Bytes of a cache line.
-const LINE: u64 = 64;
 /// The first of the cells that count hits which trampolines turned away, one for each site of the block. Each is in a line of
 /// its own, and none in that of the entry's cell, which every hit reads.
 pub(crate) const SKIPPED_CELLS: u64 = ENTRY_CELL + LINE;
 
-/// Most bytes of one trampoline; each is aligned to 16.
-pub(crate) const TRAMPOLINE_MAX: u64 = 256;
-
 impl Block {
     /// A block for so many sites at address zero: what it will need.
     pub(crate) fn sized(sites: usize) -> Self {
-        let gates = round_up(SKIPPED_CELLS + LINE * sites as u64, PAGE);
-        Self { address: 0, gates, len: gates + round_up(sites as u64 * TRAMPOLINE_MAX, PAGE) }
+        Self { address: 0, gates: block_gates(sites as u64), len: block_len(sites as u64) }
     }
 
     /// The cell of the block's site number `n`.
@@ -135,3 +130,4 @@ impl Block {
 }
 
 const _: () = assert!((size_of::<Control>() as u64) < PAGE);
+const _: () = assert!(GATE == 0 && block_gates(0) == 2 * PAGE && SKIPPED_CELLS == PAGE + LINE);

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
+use std::ops::Range;
 
 use libc::pid_t;
 use trocar_abi::control::Control;
-use trocar_abi::hit::{ContextHead, ThreadSlot, first_slot};
+use trocar_abi::hit::{ContextHead, ThreadSlot, first_slot, inside};
 use trocar_abi::shared::{ContextShared, Layout, SharedHead};
 use trocar_ring::SharedView;
 use trocar_target::{Failure, FailureKind, Mapping, Process, maps};
@@ -84,6 +85,8 @@ pub(crate) struct Pool {
     table_len: u32,
     /// Contexts whose thread's stack has been looked for.
     known: HashSet<u32>,
+    /// By context, the stacks of threads that were gone when a hit was inside it still. Each holds its thread's control block.
+    ended: HashMap<u64, Range<u64>>,
 }
 
 impl Pool {
@@ -106,6 +109,7 @@ impl Pool {
             table: control.table,
             table_len: control.table_len,
             known: HashSet::new(),
+            ended: HashMap::new(),
         };
         pool.refresh(memory, control)?;
         Ok(pool)
@@ -119,6 +123,16 @@ impl Pool {
             .map_err(|e| lost(self.pid, &e))?;
         self.contexts = bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
         Ok(())
+    }
+
+    /// By context, the stacks of threads that seem to have ended in a hit.
+    pub(crate) fn ended(&self) -> &HashMap<u64, Range<u64>> {
+        &self.ended
+    }
+
+    /// Whether a hit is inside some context, which was not found to have been left.
+    pub(crate) fn is_any_inside(&self, memory: &RemoteMemory) -> bool {
+        self.contexts.iter().any(|context| memory.word(RemoteAddress(*context)).is_ok_and(inside::is_hit))
     }
 
     /// Contexts that exist.
@@ -226,13 +240,26 @@ impl Pool {
         }
         for (index, range) in found {
             self.known.insert(index);
-            if let (Some(&context), Some(range)) = (self.contexts.get(index as usize), range) {
-                self.write_stack(memory, context, range)?;
+            // Also where there is none: it may have been copied from a context of the same thread pointer.
+            if let Some(&context) = self.contexts.get(index as usize) {
+                self.write_stack(memory, context, range.unwrap_or((0, 0)))?;
             }
         }
         for index in gone {
             self.known.remove(&index);
             let Some(&context) = self.contexts.get(index as usize) else { continue };
+            let within = memory.word(RemoteAddress(context + offset_of!(ContextHead, inside) as u64));
+            if within.is_ok_and(inside::is_hit) && !self.ended.contains_key(&context) {
+                if map_list.is_none() {
+                    map_list = Some(maps(self.pid)?);
+                }
+                let pointer = load(index, offset_of!(ContextShared, thread_pointer)).unwrap_or(0);
+                let sp = load(index, offset_of!(ContextShared, first_sp)).unwrap_or(0);
+                // The libc keeps it for the next thread; where it is gone, so is the hit's frame.
+                let stack = map_list.as_deref().and_then(|m| stack_range(m, sp, pointer));
+                let stack = stack.filter(|(low, high)| (*low..*high).contains(&pointer)).unwrap_or((0, 0));
+                self.ended.insert(context, stack.0..stack.1);
+            }
             self.write_stack(memory, context, (0, 0))?;
             let at = RemoteAddress(context + offset_of!(ContextHead, stale) as u64);
             memory.write(at, &1u32.to_le_bytes()).map_err(|e| lost(self.pid, &e))?;

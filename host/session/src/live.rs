@@ -433,7 +433,7 @@ impl Session {
             if u32::try_from(index).ok().and_then(|i| site(&self.attached.sites, i)).is_none() {
                 continue;
             }
-            let total = if is_final { *total } else { total.settled() };
+            let total = if is_final { total.over() } else { total.settled() };
             let ns_per_hit = total.mean_ticks().map(|ticks| ticks / self.ticks_per_ns);
             let ns_per_hit = ns_per_hit.filter(|ns| ns.is_finite() && !self.native);
             #[expect(clippy::cast_precision_loss, reason = "a share for people, from counts far below 2^52")]

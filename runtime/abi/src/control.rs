@@ -206,6 +206,25 @@ pub const fn context_stride(spare_stack: u32, context_heap: u64, memory_max: u64
         + crate::round_up(memory_max, crate::PAGE)
 }
 
+/// Most bytes of one trampoline; each is aligned to 16.
+pub const TRAMPOLINE_MAX: u64 = 256;
+
+/// Bytes of a cache line.
+pub const LINE: u64 = 64;
+
+/// Bytes of the gates of a block of trampolines for so many sites: a page with the gate word, then a line for the cell with
+/// the agent's entry and one for that of each site.
+#[must_use]
+pub const fn block_gates(sites: u64) -> u64 {
+    crate::round_up(crate::PAGE + LINE + LINE * sites, crate::PAGE)
+}
+
+/// Bytes of the whole block, which begins with its gate word.
+#[must_use]
+pub const fn block_len(sites: u64) -> u64 {
+    block_gates(sites) + crate::round_up(sites * TRAMPOLINE_MAX, crate::PAGE)
+}
+
 /// Facts about a site.
 pub mod site_flags {
     /// The trampoline lowered the stack pointer by [`crate::hit::RED_ZONE`] before it pushed.

@@ -234,10 +234,9 @@ pub const SLOT_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct ContextHead {
-    /// Zero outside a hit. Entered by one exchange; a context that is inside is never entered again.
-    pub inside: u32,
-    /// Index of this context: of its block in the shared memory.
-    pub index: u32,
+    /// Zero outside a hit; during one the address of its frame, with bits of [`inside`]. Entered by one exchange; a context
+    /// that is inside is never entered again.
+    pub inside: u64,
     /// Lowest and highest address of the thread's stack where hits may run in place; both zero: none known.
     pub stack_low: u64,
     /// End of that stack.
@@ -256,6 +255,24 @@ pub struct ContextHead {
     pub shared: u64,
 }
 const _: () = assert!(size_of::<ContextHead>() == 64);
+
+/// What [`ContextHead::inside`] says besides the address of the hit's frame.
+pub mod inside {
+    /// A hit is inside: in the low half, so that this half is never zero then.
+    pub const HIT: u64 = 1;
+    /// Another hit finds out whether this one was left for good.
+    pub const ASKED: u64 = 1 << 1;
+    /// It was: the context is retired. Nobody is in it, and nobody will be.
+    pub const LEFT: u64 = 1 << 2;
+    /// The address: frames are made of whole words.
+    pub const FRAME: u64 = !7;
+
+    /// Whether a hit is inside that was not found to have been left.
+    #[must_use]
+    pub const fn is_hit(word: u64) -> bool {
+        word != 0 && word & LEFT == 0
+    }
+}
 
 /// Room below the stack pointer, in bytes, that a hit needs to run on the thread's own stack: 32 KiB of
 /// wasm, the agent's own frames, and a signal handler on top.

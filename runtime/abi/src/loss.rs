@@ -26,10 +26,15 @@ pub enum Loss {
     SampledOut = 9,
     /// The host died; its gate was not closed yet.
     HostGone = 10,
+    /// The hit never came to its end: its thread left it, as `siglongjmp` out of a signal handler does, or ended in it.
+    Abandoned = 11,
 }
 
 /// Number of reasons.
-pub const LOSSES: usize = 11;
+pub const LOSSES: usize = 12;
+/// Number of those that the target counts: nobody is there to count the last, so it is what is left of the hits.
+pub const COUNTED: usize = 11;
+const _: () = assert!(Loss::Abandoned as usize == COUNTED);
 
 impl Loss {
     /// All reasons, in the order of their numbers.
@@ -45,6 +50,7 @@ impl Loss {
         Self::AlternateStack,
         Self::SampledOut,
         Self::HostGone,
+        Self::Abandoned,
     ];
 
     /// The name in JSON and tables.
@@ -62,6 +68,7 @@ impl Loss {
             Self::AlternateStack => "alternate_stack",
             Self::SampledOut => "sampled_out",
             Self::HostGone => "host_gone",
+            Self::Abandoned => "abandoned",
         }
     }
 }

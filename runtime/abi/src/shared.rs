@@ -12,7 +12,7 @@
 //! ```
 //! Every part starts on a page, so that what is never hit costs no memory.
 
-use crate::loss::LOSSES;
+use crate::loss::COUNTED;
 use crate::{PAGE, round_up};
 
 /// First word of the shared memory.
@@ -193,8 +193,8 @@ pub struct SiteStats {
     pub executed: u64,
     /// Hits whose handler answered that its condition does not hold.
     pub condition_false: u64,
-    /// Losses by reason, in the order of [`crate::loss::Loss::ALL`].
-    pub losses: [u64; LOSSES],
+    /// Losses by reason, in the order of [`crate::loss::Loss::ALL`], which has one more.
+    pub losses: [u64; COUNTED],
     /// Time-stamp counter ticks of the hits that were timed, one in [`TIMED_EVERY`].
     pub ticks: u64,
     /// Number of hits timed, in the low half; their least ticks in the high half.
@@ -221,8 +221,8 @@ pub struct ContextShared {
     pub first_sp: u64,
     /// Kernel's id of the thread, zero if unknown.
     pub tid: u32,
-    /// Keeps the layout free of holes.
-    pub reserved: u32,
+    /// Not zero: the hit that is inside was left for good, and the context is retired.
+    pub retired: u32,
     /// Fuel that handlers have used here.
     pub fuel: u64,
     /// Ticks of the time-stamp counter that a unit of fuel took in the cheapest hit that was timed, times

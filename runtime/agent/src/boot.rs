@@ -11,7 +11,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
 use trocar_abi::control::{Control, MAGIC, Op, Probe, context_stride, flags, site_flags};
-use trocar_abi::hit::{ContextHead, RED_ZONE, ThreadSlot};
+use trocar_abi::hit::{ContextHead, RED_ZONE, ThreadSlot, inside};
 use trocar_abi::map::MapSpec;
 use trocar_abi::shared::{ContextShared, SharedHead, TAIL_OFFSET};
 use trocar_abi::{PAGE, round_up};
@@ -132,8 +132,7 @@ fn detect(feature: &str) -> Option<bool> {
 
 /// The context of free slots: as if a hit were inside, so that nobody enters it.
 static NOBODY: ContextHead = ContextHead {
-    inside: 1,
-    index: 0,
+    inside: inside::HIT,
     stack_low: 0,
     stack_high: 0,
     alternate_low: 0,
@@ -293,7 +292,7 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
     let seed = block.probe.seed ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let env = Env { maps, ring, params, strings, arguments, seed, rate };
 
-    let head = ContextHead { index, spare_top, stale: 1, shared: shared as u64, ..ContextHead::default() };
+    let head = ContextHead { spare_top, stale: 1, shared: shared as u64, ..ContextHead::default() };
     let empty = Context {
         head,
         recover: NonNull::dangling(),

@@ -2,10 +2,10 @@
 
 use core::mem::offset_of;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use trocar_abi::control::flags;
-use trocar_abi::hit::{ContextHead, HitFrame, STACK_ROOM, ThreadSlot, slot_in};
+use trocar_abi::hit::{ContextHead, HitFrame, STACK_ROOM, ThreadSlot, inside, slot_in};
 use trocar_abi::shared::{ContextShared, SharedHead, SiteStats};
 use trocar_sandbox::{Instance, Trace};
 
@@ -18,7 +18,7 @@ pub(crate) const ORDINARY: usize = 64;
 
 /// One thread's context. Its memory: see `trocar_abi::control::context_stride`.
 ///
-/// INVARIANT (inside): whoever changed `head.inside` from 0 to 1 owns every other field until it writes 0 again;
+/// INVARIANT (inside): whoever changed `head.inside` from 0 to its frame owns every other field until it writes 0 again;
 /// the host writes `stack_*` and `stale` at any time, one aligned word each.
 #[repr(C)]
 pub(crate) struct Context {
@@ -87,11 +87,24 @@ impl Context {
     ///
     /// # Safety
     /// `context` is one of the agent's contexts.
-    pub(crate) unsafe fn inside<'a>(context: *mut Self) -> &'a AtomicU32 {
+    #[inline]
+    pub(crate) unsafe fn inside<'a>(context: *mut Self) -> &'a AtomicU64 {
         // SAFETY: the caller's contract: mapped memory that is never unmapped while our code can run.
         let field = unsafe { &raw mut (*context).head.inside };
         // SAFETY: as above, and aligned.
-        unsafe { AtomicU32::from_ptr(field) }
+        unsafe { AtomicU64::from_ptr(field) }
+    }
+
+    /// Enters it for the hit with this frame: one exchange. An error: what its word says of the hit that is inside.
+    ///
+    /// # Safety
+    /// As [`Context::inside`].
+    #[inline]
+    pub(crate) unsafe fn enter(context: *mut Self, frame: NonNull<HitFrame>) -> Result<(), u64> {
+        let within = frame.as_ptr() as u64 | inside::HIT;
+        // SAFETY: the caller's contract.
+        let word = unsafe { Self::inside(context) };
+        word.compare_exchange(0, within, Ordering::Acquire, Ordering::Relaxed).map(drop)
     }
 }
 
@@ -125,21 +138,21 @@ pub(crate) fn find(thread_pointer: u64) -> Option<*mut Context> {
     }
     let i = slot_in(thread_pointer, agent().table_mask);
     let (key, context) = slot(i);
-    // Written before its key.
+    // Written before its key; only one that is retired is ever replaced.
     if key.load(Ordering::Acquire) == thread_pointer {
-        return Some(context.load(Ordering::Relaxed) as *mut Context);
+        return Some(context.load(Ordering::Acquire) as *mut Context);
     }
-    find_behind(i, thread_pointer)
+    place(i, thread_pointer).map(|context| context.load(Ordering::Acquire) as *mut Context)
 }
 
-/// The same, behind a slot that is another's or free.
+/// Where the table has the context of the thread with this pointer, in this slot or behind it.
 #[cold]
-fn find_behind(first: u32, thread_pointer: u64) -> Option<*mut Context> {
+fn place(first: u32, thread_pointer: u64) -> Option<&'static AtomicU64> {
     let mut i = first;
     for _ in 0..=agent().table_mask {
         let (key, context) = slot(i);
         match key.load(Ordering::Acquire) {
-            key if key == thread_pointer => return Some(context.load(Ordering::Relaxed) as *mut Context),
+            key if key == thread_pointer => return Some(context),
             0 => return None,
             _ => {}
         }
@@ -158,14 +171,15 @@ fn by_index(index: u32) -> Option<*mut Context> {
     Some(unsafe { entry.read() })
 }
 
-/// Claims a context from the pool for this thread. `None` if the pool is empty: the host will refill it.
-#[cold]
-pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
-    let agent = agent();
-    if thread_pointer < 2 {
-        return None;
-    }
-    let claimed = agent.head_word(offset_of!(SharedHead, claimed));
+/// Whether the pool has a context now.
+pub(crate) fn is_pool_filled() -> bool {
+    let claimed = agent().head_word(offset_of!(SharedHead, claimed));
+    claimed.load(Ordering::Relaxed) < FILLED.load(Ordering::Acquire)
+}
+
+/// Takes a context from the pool. `None` if it is empty: the host will refill it.
+pub(crate) fn take() -> Option<*mut Context> {
+    let claimed = agent().head_word(offset_of!(SharedHead, claimed));
     let mut index = claimed.load(Ordering::Relaxed);
     loop {
         if index >= FILLED.load(Ordering::Acquire) {
@@ -176,20 +190,47 @@ pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
             Err(now) => index = now,
         }
     }
-    let context = by_index(index)?;
+    by_index(index)
+}
+
+/// Tells the host whose a context is that was taken from the pool.
+///
+/// # Safety
+/// `context` was taken for the thread with this pointer, which is here.
+pub(crate) unsafe fn note(context: *mut Context, thread_pointer: u64, sp: u64) {
+    // SAFETY: a context of the agent; its block's address never changes.
+    let shared = unsafe { (*context).shared };
+    // SAFETY: the context's block in the shared memory; the thread that has just claimed it writes this field.
+    unsafe { (*shared).first_sp = sp };
+    // SAFETY: as above.
+    let field = unsafe { &raw mut (*shared).thread_pointer };
+    // SAFETY: as above, aligned; written last: the host takes it for "claimed".
+    unsafe { AtomicU64::from_ptr(field) }.store(thread_pointer, Ordering::Release);
+}
+
+/// Gives the thread with this pointer another context than the one that it has. False: it has another one already.
+pub(crate) fn replace(thread_pointer: u64, old: *mut Context, new: *mut Context) -> bool {
+    let Some(value) = place(slot_in(thread_pointer, agent().table_mask), thread_pointer) else {
+        return false;
+    };
+    value.compare_exchange(old as u64, new as u64, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+/// Claims a context from the pool for this thread. `None` if the pool is empty: the host will refill it.
+#[cold]
+pub(crate) fn claim(thread_pointer: u64, sp: u64) -> Option<*mut Context> {
+    let agent = agent();
+    if thread_pointer < 2 {
+        return None;
+    }
+    let context = take()?;
     let mut i = slot_in(thread_pointer, agent.table_mask);
     for _ in 0..=agent.table_mask {
         let (key, value) = slot(i);
         if key.compare_exchange(0, RESERVED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             value.store(context as u64, Ordering::Relaxed);
-            // SAFETY: a context of the agent; its block's address never changes.
-            let shared = unsafe { (*context).shared };
-            // SAFETY: the context's block in the shared memory; the thread that has just claimed it writes this field.
-            unsafe { (*shared).first_sp = sp };
-            // SAFETY: as above.
-            let field = unsafe { &raw mut (*shared).thread_pointer };
-            // SAFETY: as above, aligned; written last: the host takes it for "claimed".
-            unsafe { AtomicU64::from_ptr(field) }.store(thread_pointer, Ordering::Release);
+            // SAFETY: just taken.
+            unsafe { note(context, thread_pointer, sp) };
             key.store(thread_pointer, Ordering::Release);
             return Some(context);
         }

@@ -20,6 +20,7 @@ use trocar_sandbox::{Hit, Instance, Outcome};
 use crate::context::{Context, Usual, claim, find, identify, is_on_alternate};
 use crate::evidence;
 use crate::global::{agent, thread_pointer};
+use crate::retired;
 use crate::spans;
 
 /// Answer of [`enter`], in rax and rdx: what the entry code does next.
@@ -57,7 +58,7 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
     }
     if agent.head_word(offset_of!(SharedHead, state)).load(Ordering::Relaxed) != ProbeState::Armed as u32 {
         forget(frame, facts);
-        return suspended(site);
+        return suspended(site, frame);
     }
     let tp = thread_pointer();
     let context = match find(tp) {
@@ -68,9 +69,17 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
         },
     };
     // SAFETY: `find` and `claim` give contexts of the agent.
-    if unsafe { Context::inside(context) }.swap(1, Ordering::Acquire) != 0 {
-        return lose_slowly(site, Loss::Reentrant);
-    }
+    let context = match unsafe { Context::enter(context, frame) } {
+        Ok(()) => context,
+        Err(within) => {
+            let sp = stack_pointer(frame.as_ptr(), facts.flags);
+            // SAFETY: as found, with what it said; the frame of this hit.
+            match unsafe { retired::instead_of(context, within, tp, frame, sp) } {
+                Ok(other) => other,
+                Err(loss) => return lose_slowly(site, loss),
+            }
+        }
+    };
     // SAFETY: INVARIANT (inside): we have just entered it.
     let ctx = unsafe { &mut *context };
     // From here on a panic ends this hit.
@@ -95,10 +104,10 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
 /// A hit that comes while the probe is suspended or done with. Suspended is what a probe on a busy function may be for
 /// long, so it is counted where this thread alone counts.
 #[cold]
-fn suspended(site: usize) -> Entered {
+fn suspended(site: usize, frame: NonNull<HitFrame>) -> Entered {
     let Some(context) = find(thread_pointer()) else { return lose_slowly(site, Loss::Suspended) };
     // SAFETY: `find` gives contexts of the agent.
-    if unsafe { Context::inside(context) }.swap(1, Ordering::Acquire) != 0 {
+    if unsafe { Context::enter(context, frame) }.is_err() {
         return lose_slowly(site, Loss::Suspended);
     }
     // SAFETY: INVARIANT (inside): we have just entered it.

@@ -105,7 +105,7 @@ core::arch::global_asm!(
     "mov rsp, rbx",
     // Only now, back on the thread's own stack, is the context left: a signal handler that came earlier and hit a site
     // would be given the spare stack from its top, over the frames that this hit still had on it.
-    "mov dword ptr [r12 + {inside}], 0",
+    "mov qword ptr [r12 + {inside}], 0",
     "3:",
     "mov rsp, rbx",
     "movups xmm0, [rsp]",

@@ -20,6 +20,7 @@ mod mem;
 mod memory;
 mod panic;
 mod platform;
+mod retired;
 mod spans;
 mod sys;
 mod target;

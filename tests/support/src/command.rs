@@ -275,12 +275,23 @@ impl Outcome {
         self.all("stats").filter(|s| s.get("final") == Some(&Value::Bool(true))).collect()
     }
 
-    /// Hits of all sites together, after every site's counters are proven to add up.
+    /// Hits of all sites together, after every site's counters are proven to add up, and none to have been abandoned.
     ///
     /// # Panics
-    /// If there are no final counters, or `hits` is not `executed + condition_false + losses` for one site.
+    /// If there are no final counters, or `hits` is not `executed + condition_false + losses` for one site, or some hit never
+    /// came to its end.
     #[must_use]
     pub fn hits(&self) -> u64 {
+        assert_eq!(self.lost_as("abandoned"), 0, "law 5, nothing is silently lost\n{self}");
+        self.hits_with_abandoned()
+    }
+
+    /// The same where the program leaves hits.
+    ///
+    /// # Panics
+    /// As [`Outcome::hits`], but for those.
+    #[must_use]
+    pub fn hits_with_abandoned(&self) -> u64 {
         let stats = self.final_stats();
         assert!(!stats.is_empty(), "no final stats\n{self}");
         for one in &stats {

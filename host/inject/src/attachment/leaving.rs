@@ -11,6 +11,7 @@ use trocar_target::{Failure, maps};
 use super::{Attachment, nanoseconds};
 use crate::arm::uprobed;
 use crate::detach::{Detach, PATIENCE, detach, stays};
+use crate::look::Look;
 use crate::memory::RemoteAddress;
 use crate::proof::{self, Detached, Text};
 use crate::region::Block;
@@ -120,6 +121,13 @@ impl Attachment {
         self.turned_away();
         // What goes from here on is found in the stop.
         let mut retired = self.retire();
+        // A thread may have ended in a hit just now.
+        if self.pool.is_any_inside(&self.memory)
+            && let Ok(look) = Look::at(self.pid)
+        {
+            // The target ended: so the rest will say.
+            let _ = self.pool.tend(&self.memory, self.same_namespace, &look.tids());
+        }
         let mut ranges = vec![self.region.clone()];
         ranges.extend(self.blocks.iter().map(Block::range));
         let before: Vec<bool> = self.modules.iter().map(|m| m.gone).collect();
@@ -132,6 +140,7 @@ impl Attachment {
             ranges: &ranges,
             semaphores: &self.semaphores,
             contexts: self.pool.contexts(),
+            ended: self.pool.ended(),
             clean_pages: &self.clean_pages,
             files: &self.files,
             filtered: self.filters.exist(),

@@ -24,10 +24,10 @@ pub(crate) fn event() -> Probe {
 
 /// What may be used at every hit so that some tens of hits a second are more than a probe's share of a core, since on a busy
 /// machine there may be no more: a millisecond or so.
-const FUEL: &str = "10000000";
+pub(crate) const FUEL: &str = "10000000";
 
 /// A probe that uses nearly all of that at every hit, and never all: eight operators a round.
-fn burner() -> Probe {
+pub(crate) fn burner() -> Probe {
     Probe::of_wat(
         r#"(module (func (export "on_hit") (local $i i32)
             (loop $again

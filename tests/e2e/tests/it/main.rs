@@ -9,6 +9,7 @@
 //! guests      every guest language: its example, a hit, a trap, a limit
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
+//! left        hits that a signal handler leaves: siglongjmp, a thread's end, coroutines
 //! memory      our memory in the target: who writes it, who shares it, what a hit makes, what is dropped at the end
 //! filters     seccomp filters of every kind, on every thread, at any time
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
@@ -46,6 +47,7 @@ mod imports;
 mod interrupted;
 mod kept;
 mod languages;
+mod left;
 mod limits;
 mod live;
 mod memory;

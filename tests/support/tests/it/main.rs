@@ -133,6 +133,16 @@ fn signal_handlers_call_the_function_too() {
 }
 
 #[test]
+fn no_call_is_left_where_nothing_of_ours_runs() {
+    for mode in [&[][..], &["altstack"]] {
+        let mut target = Target::start_with("left", mode);
+        for command in ["jump 9", "jump 9 heap", "storm 9", "quit 9", "switch 9 3 heap", "switch 9 3 frame"] {
+            assert_eq!(target.ask(command), "done 9 left=0");
+        }
+    }
+}
+
+#[test]
 fn servers_serve() {
     for name in ["server", "server-musl"] {
         let mut server = Target::start_with(name, &["--control", "--self-load", "5000"]);
