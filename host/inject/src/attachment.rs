@@ -26,7 +26,7 @@ use crate::helper::{Helper, Lenders};
 use crate::image::{AGENT_IMAGE, Image};
 use crate::journal::Journal;
 use crate::keeper::Keeper;
-use crate::load::{self, Load, borrowable, find_clock, lost, thread_pointers};
+use crate::load::{self, Load, borrowable, find_clock, lost, thread_ids, thread_pointers};
 use crate::look::Look;
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::placed::{Placed, skips_red_zone, target_flags};
@@ -401,7 +401,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Tells the agent of the threads that arming saw: each has its context, and where all of them keep their thread pointer.
+/// Tells the agent of the threads that arming saw: each has its context, and where all of them keep their thread pointer and their id.
 fn introduce(
     process: &Process,
     memory: &RemoteMemory,
@@ -411,9 +411,13 @@ fn introduce(
     control_at: u64,
 ) -> Result<(), Failure> {
     let proven = thread_pointers(memory, armed.seen.iter().map(|s| s.pointer))?;
+    let threads = named_inside(process, &armed.seen)?;
     control.flags = control.flags & !flags::FS0_SELF | proven;
+    if proven != 0 {
+        control.flags |= thread_ids(memory, &threads);
+    }
     write_flags(process.pid, memory, control, control_at)?;
-    pool.register(memory, &named_inside(process, &armed.seen)?, &maps(process.pid)?)
+    pool.register(memory, &threads, &maps(process.pid)?)
 }
 
 /// Leads the trampolines to the stub. The gates are closed, so that nobody is on the way to the agent by the same cells.

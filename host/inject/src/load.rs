@@ -23,6 +23,7 @@ use crate::plain::from_bytes;
 use crate::region::{Block, ENTRY_CELL, Region};
 use crate::request::Stops;
 use crate::stop::{Stopped, USER_CS};
+use crate::threads::Seen;
 
 /// What is to be loaded.
 pub(crate) struct Load<'a> {
@@ -249,6 +250,23 @@ pub(crate) fn thread_pointers(
         FailureKind::NothingPatched,
         "the target's threads do not keep their thread pointer at fs:0, and this machine has no FSGSBASE",
     ))
+}
+
+/// Where in their control blocks all threads have their ids, as bits of [`flags`]: so a thread is told from a later one that has
+/// the same thread pointer, but not the same stack. Zero: not known. `threads`: with the ids that they have in their own
+/// namespace.
+pub(crate) fn thread_ids(memory: &RemoteMemory, threads: &[Seen]) -> u32 {
+    /// `tid` in `struct pthread` of glibc (behind a head of 704 bytes and a list) and of musl (`pthread_impl.h`).
+    const PLACES: [u32; 2] = [0x2d0, 0x30];
+    let is_at = |place: u32| {
+        threads.iter().all(|thread| {
+            let mut word = [0; 4];
+            let at = RemoteAddress(thread.pointer).plus(u64::from(place));
+            memory.read(at, &mut word).is_ok() && i32::from_le_bytes(word) == thread.tid
+        })
+    };
+    let place = PLACES.into_iter().find(|place| !threads.is_empty() && is_at(*place));
+    place.unwrap_or(0) << flags::THREAD_ID_SHIFT
 }
 
 /// Whether user code may read the thread pointer (`asm/hwcap2.h`, HWCAP2_FSGSBASE).

@@ -83,8 +83,8 @@ pub(crate) struct Pool {
     contexts: Vec<u64>,
     table: u64,
     table_len: u32,
-    /// Contexts whose thread's stack has been looked for.
-    known: HashSet<u32>,
+    /// Contexts whose thread's stack has been looked for, with the id of that thread.
+    known: HashMap<u32, u32>,
     /// By context, the stacks of threads that were gone when a hit was inside it still. Each holds its thread's control block.
     ended: HashMap<u64, Range<u64>>,
 }
@@ -108,7 +108,7 @@ impl Pool {
             contexts: Vec::new(),
             table: control.table,
             table_len: control.table_len,
-            known: HashSet::new(),
+            known: HashMap::new(),
             ended: HashMap::new(),
         };
         pool.refresh(memory, control)?;
@@ -174,7 +174,7 @@ impl Pool {
             let entry = ThreadSlot { key: pointer, context };
             let at = RemoteAddress(self.table + u64::from(slot) * size_of::<ThreadSlot>() as u64);
             memory.write(at, bytes_of(&entry)).map_err(|e| lost(self.pid, &e))?;
-            self.known.insert(index);
+            self.known.insert(index, tid);
             index += 1;
         }
         self.view
@@ -216,33 +216,39 @@ impl Pool {
         let load = |index: u32, offset: usize| {
             self.view.load_u64_acquire(self.layout.context(index) + offset as u64)
         };
-        let mut found: Vec<(u32, Option<(u64, u64)>)> = Vec::new();
+        let tid_of = |index: u32| {
+            let at = self.layout.context(index) + offset_of!(ContextShared, tid) as u64;
+            self.view.load_u32(at).unwrap_or(0)
+        };
+        let mut found: Vec<(u32, u32, Option<(u64, u64)>)> = Vec::new();
         let mut gone = Vec::new();
         let mut map_list = None;
         for index in 0..claimed {
             let pointer = load(index, offset_of!(ContextShared, thread_pointer)).unwrap_or(0);
             let sp = load(index, offset_of!(ContextShared, first_sp)).unwrap_or(0);
-            let tid = self
-                .view
-                .load_u32(self.layout.context(index) + offset_of!(ContextShared, tid) as u64)
-                .unwrap_or(0);
+            let tid = tid_of(index);
             if pointer == 0 {
                 continue;
             }
             if same_namespace && tid != 0 && !tids.contains(&tid) {
                 gone.push(index);
-            } else if !self.known.contains(&index) {
+            } else if self.known.get(&index) != Some(&tid) {
                 if map_list.is_none() {
                     map_list = Some(maps(self.pid)?);
                 }
-                found.push((index, map_list.as_deref().and_then(|m| stack_range(m, sp, pointer))));
+                found.push((index, tid, map_list.as_deref().and_then(|m| stack_range(m, sp, pointer))));
             }
         }
-        for (index, range) in found {
-            self.known.insert(index);
+        for (index, tid, range) in found {
+            self.known.insert(index, tid);
             // Also where there is none: it may have been copied from a context of the same thread pointer.
             if let Some(&context) = self.contexts.get(index as usize) {
                 self.write_stack(memory, context, range.unwrap_or((0, 0)))?;
+                // Another thread has the thread pointer since the mappings were read: this is not its stack.
+                if tid_of(index) != tid {
+                    self.write_stack(memory, context, (0, 0))?;
+                    self.known.remove(&index);
+                }
             }
         }
         for index in gone {

@@ -39,6 +39,9 @@ pub mod flags {
     pub const NO_THREAD_ID: u32 = 1 << 7;
     /// `clock_gettime` is not to be called, as above.
     pub const NO_CLOCK: u32 = 1 << 8;
+    /// From this bit on: bytes from the thread pointer to a word in which the thread's id is, as the kernel has it; zero: none
+    /// is known. Proven by the host for every thread, and only with [`FS0_SELF`].
+    pub const THREAD_ID_SHIFT: u32 = 16;
     /// Every system call that a hit might make.
     pub const NO_CALLS: u32 = NO_ALTERNATE_STACK | NO_READ | NO_THREAD_ID | NO_CLOCK;
 }

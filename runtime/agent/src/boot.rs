@@ -297,6 +297,8 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         head,
         recover: NonNull::dangling(),
         usual: Usual::default(),
+        mark: 0,
+        met: false,
         shared,
         stats: at(layout.context_stats(index)).cast(),
         trace: ptr::null_mut(),

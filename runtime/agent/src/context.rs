@@ -27,6 +27,9 @@ pub(crate) struct Context {
     pub(crate) recover: NonNull<HitFrame>,
     /// Where on the thread's own stack a hit is served at once.
     pub(crate) usual: Usual,
+    /// What tells the thread from a later one with the same thread pointer ([`thread_and_mark`]), once it is `met`.
+    pub(crate) mark: u32,
+    pub(crate) met: bool,
     pub(crate) shared: *mut ContextShared,
     pub(crate) stats: *mut SiteStats,
     /// What says where a hit trapped; null where none can.
@@ -257,13 +260,34 @@ pub(crate) fn is_on_alternate(context: &mut Context, at: u64, on_own: bool) -> b
     on
 }
 
+/// A hit of a thread that this context has not met: its first one, or the first of a later thread that has its predecessor's
+/// thread pointer, whose stack is not that one's.
+///
+/// # Safety
+/// The caller is inside the context, with its hit's stack pointer at the site.
+#[cold]
+pub(crate) unsafe fn meet(context: *mut Context, mark: u32, sp: u64) {
+    // SAFETY: INVARIANT (inside): the caller owns the context.
+    let ctx = unsafe { &mut *context };
+    if ctx.met && ctx.mark != mark {
+        for word in [&raw mut ctx.head.stack_high, &raw mut ctx.head.stack_low] {
+            // SAFETY: a word of the head; volatile, because the host reads and writes it too. The end first, as the host does.
+            unsafe { word.write_volatile(0) };
+        }
+        // SAFETY: this context's block in the shared memory. The host looks for the stack again, by this place in it.
+        unsafe { (*ctx.shared).first_sp = sp };
+    }
+    (ctx.met, ctx.mark) = (true, mark);
+    // SAFETY: as above.
+    unsafe { identify(context) };
+}
+
 /// Asks the kernel who this thread is and where its alternate stack lies: at a thread's first hit, and again after the
 /// host saw that the thread which had this context is gone. The two system calls of a first hit.
 ///
 /// # Safety
 /// The caller is inside the context.
-#[cold]
-pub(crate) unsafe fn identify(context: *mut Context) {
+unsafe fn identify(context: *mut Context) {
     // SAFETY: INVARIANT (inside): the caller owns the context.
     let context = unsafe { &mut *context };
     context.head.stale = 0;
@@ -274,8 +298,10 @@ pub(crate) unsafe fn identify(context: *mut Context) {
     if agent().flags & flags::NO_ALTERNATE_STACK == 0 {
         (context.head.alternate_low, context.head.alternate_high) = sys::alternate_stack();
     }
-    if agent().flags & flags::NO_THREAD_ID == 0 {
-        context.head.tid = sys::thread_id();
+    let told = agent().flags >> flags::THREAD_ID_SHIFT != 0;
+    if agent().flags & flags::NO_THREAD_ID == 0 || told {
+        let asked = agent().flags & flags::NO_THREAD_ID == 0;
+        context.head.tid = if asked { sys::thread_id() } else { context.mark };
         // SAFETY: this context's block in the shared memory.
         unsafe { (*context.shared).tid = context.head.tid };
     }

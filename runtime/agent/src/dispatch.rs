@@ -17,9 +17,9 @@ use trocar_abi::shared::{
 };
 use trocar_sandbox::{Hit, Instance, Outcome};
 
-use crate::context::{Context, Usual, claim, find, identify, is_on_alternate};
+use crate::context::{Context, Usual, claim, find, is_on_alternate, meet};
 use crate::evidence;
-use crate::global::{agent, thread_pointer};
+use crate::global::{agent, thread_and_mark, thread_pointer};
 use crate::retired;
 use crate::spans;
 
@@ -60,7 +60,7 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
         forget(frame, facts);
         return suspended(site, frame);
     }
-    let tp = thread_pointer();
+    let (tp, mark) = thread_and_mark();
     let context = match find(tp) {
         Some(context) => context,
         None => match claim(tp, stack_pointer(frame.as_ptr(), facts.flags)) {
@@ -74,7 +74,7 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
         Err(within) => {
             let sp = stack_pointer(frame.as_ptr(), facts.flags);
             // SAFETY: as found, with what it said; the frame of this hit.
-            match unsafe { retired::instead_of(context, within, tp, frame, sp) } {
+            match unsafe { retired::instead_of(context, within, (tp, mark), frame, sp) } {
                 Ok(other) => other,
                 Err(loss) => return lose_slowly(site, loss),
             }
@@ -84,11 +84,13 @@ pub(crate) unsafe extern "C" fn enter(frame: NonNull<HitFrame>) -> Entered {
     let ctx = unsafe { &mut *context };
     // From here on a panic ends this hit.
     ctx.recover = frame;
-    if ctx.head.stale != 0 {
+    if ctx.head.stale != 0 || ctx.mark != mark {
         // SAFETY: as above.
-        unsafe { identify(context) };
+        unsafe { meet(context, mark, stack_pointer(frame.as_ptr(), facts.flags)) };
     }
-    if ctx.usual.holds(frame.as_ptr() as u64, &ctx.head) {
+    if ctx.usual.holds(frame.as_ptr() as u64, &ctx.head)
+        && agent.flags & (flags::ALWAYS_SWITCH | flags::NEVER_SWITCH | flags::NO_ALTERNATE_STACK) == 0
+    {
         // SAFETY: entered above, and on a stack with room; settling may leave this stack.
         if unsafe { serve(context, site, facts, false) } {
             return Entered { next: SETTLE, context };

@@ -97,6 +97,8 @@ core::arch::global_asm!(
     "mov rdi, [r12 + {trace}]",
     "call {note}",
     "mov rbx, [r12 + {recover}]",
+    // The frame of `enter` or `run`, where rbp still points, is no more.
+    "lea rbp, [rbx + {rbp}]",
     "jmp 4b",
     "7:",
     // A panic comes here with the context in r12 and the frame in rbx.
@@ -208,6 +210,7 @@ core::arch::global_asm!(
     note = sym trocar_sandbox::note,
     trace = const offset_of!(Context, trace),
     recover = const offset_of!(Context, recover),
+    rbp = const offset_of!(HitFrame, rbp),
     boot = sym crate::boot::boot,
     boot_recover = sym BOOT_RECOVER,
     by_popfq = sym FLAGS_BY_POPFQ,

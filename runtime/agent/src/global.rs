@@ -127,6 +127,24 @@ pub(crate) fn thread_pointer() -> u64 {
     value
 }
 
+/// The thread pointer, and what tells a thread from a later one that has the same: its id in its control block, where the host
+/// has proven that it is there, else the same for both.
+#[inline(always)]
+pub(crate) fn thread_and_mark() -> (u64, u32) {
+    let pointer = thread_pointer();
+    let all = agent().flags;
+    if all & flags::FS0_SELF == 0 {
+        return (pointer, 0);
+    }
+    let mark: u32;
+    let at = u64::from(all >> flags::THREAD_ID_SHIFT);
+    // SAFETY: as in `thread_pointer`; the offset is zero, or one where the host has found a word in every thread there was.
+    unsafe {
+        core::arch::asm!("mov {:e}, fs:[{}]", out(reg) mark, in(reg) at, options(nostack, readonly, preserves_flags))
+    };
+    (pointer, mark)
+}
+
 impl Agent {
     /// A word of the shared head or of the evidence, by its offset; shared with the host and all threads.
     pub(crate) fn head_word(&self, offset: usize) -> &'static AtomicU32 {

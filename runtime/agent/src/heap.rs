@@ -37,7 +37,8 @@ impl Heap {
     fn allocate(&mut self, layout: Layout) -> *mut u8 {
         let (class, size) = class(layout.size().max(layout.align()));
         let Some(head) = self.free.get_mut(class) else { return ptr::null_mut() };
-        if *head != 0 {
+        // One of a smaller alignment may be anywhere that is a multiple of 16.
+        if *head != 0 && head.is_multiple_of(layout.align()) {
             let block = *head as *mut usize;
             // SAFETY: a free block of this class: at least 16 bytes of this heap, whose first word links to the next.
             *head = unsafe { block.read() };
@@ -82,8 +83,8 @@ fn running() -> *mut Heap {
 
 struct Allocator;
 
-// SAFETY: blocks are disjoint, aligned as asked (a block's class is at least its alignment and blocks start at
-// multiples of it or of 16), and stay valid until they are released.
+// SAFETY: blocks are disjoint, aligned as asked (a fresh one is made so, one that is used again is looked at), and stay valid
+// until they are released.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let heap = running();

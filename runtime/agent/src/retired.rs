@@ -33,14 +33,14 @@ static RETIRED: AtomicU32 = AtomicU32::new(0);
 pub(crate) unsafe fn instead_of(
     busy: *mut Context,
     within: u64,
-    thread_pointer: u64,
+    (thread_pointer, mark): (u64, u32),
     frame: NonNull<HitFrame>,
     sp: u64,
 ) -> Result<*mut Context, Loss> {
     // SAFETY: the caller's contract.
     let word = unsafe { Context::inside(busy) };
     // SAFETY: as above.
-    let is_left = || unsafe { is_left(busy, within & inside::FRAME, frame.as_ptr() as u64) };
+    let is_left = || unsafe { is_left(busy, mark, within & inside::FRAME, frame.as_ptr() as u64) };
     let exchange = |from, to| word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     let asked = within & !inside::LEFT | inside::ASKED;
     // Whoever asked before, or retired it, may have been left in the midst of that.
@@ -111,10 +111,15 @@ fn another() -> Option<*mut Context> {
 /// Whether the frame at `left`, of a hit inside `busy`, is there no more. Another hit has its frame at `here`.
 ///
 /// # Safety
-/// `busy` is a context of this thread pointer.
-unsafe fn is_left(busy: *mut Context, left: u64, here: u64) -> bool {
+/// `busy` is a context of this thread pointer, and `mark` this thread's.
+unsafe fn is_left(busy: *mut Context, mark: u32, left: u64, here: u64) -> bool {
     if here.abs_diff(left) < HIT_FRAME {
         return true;
+    }
+    // SAFETY: a word of a context, which stays; written only at a thread's first hit there.
+    if unsafe { (&raw const (*busy).mark).read_volatile() } != mark {
+        // It was another thread's, whose stack may be gone.
+        return false;
     }
     // SAFETY: the head of a context, which stays.
     let (low, high) = stack_range(unsafe { &(*busy).head });

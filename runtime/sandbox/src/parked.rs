@@ -59,7 +59,6 @@ type Reference = [usize; REFERENCE_WORDS];
 
 /// A handler, by the addresses that calling it takes. As large as a power of two: a hit finds its own by number.
 #[derive(Clone, Copy)]
-#[repr(align(64))]
 pub(crate) struct Handler {
     /// Its compiled code itself.
     code: usize,
@@ -70,6 +69,7 @@ pub(crate) struct Handler {
     nothing: u32,
     call: ArrayCall,
     pub(crate) func: Func,
+    _room: u64,
 }
 const _: () = assert!(size_of::<Handler>() == 64);
 
@@ -98,7 +98,8 @@ impl Handler {
             return None;
         }
         let nothing = u32::from(func.ty(&*store).results().len() == 0);
-        let mut handler = Self { func, call, context, code, on_trap: core::ptr::null_mut(), nothing };
+        let mut handler =
+            Self { func, call, context, code, on_trap: core::ptr::null_mut(), nothing, _room: 0 };
         handler.on_trap = handler.store_field(first);
         Some(handler)
     }

@@ -10,6 +10,7 @@
 //! kept        registers, red zone, text, mappings, signals, descriptors: what a probe must not change
 //! live        attach in the middle of things: malloc, fork, signals, coroutines, system calls that sleep
 //! left        hits that a signal handler leaves: siglongjmp, a thread's end, coroutines
+//! reused      threads that come after one another with the same thread pointer
 //! memory      our memory in the target: who writes it, who shares it, what a hit makes, what is dropped at the end
 //! filters     seccomp filters of every kind, on every thread, at any time
 //! hardened    targets that restrict themselves, are suspended, lend their memory, or start themselves anew
@@ -58,6 +59,7 @@ mod quarantine;
 mod redis;
 mod refusal;
 mod relaid;
+mod reused;
 mod short_sites;
 mod tiers;
 mod time;
