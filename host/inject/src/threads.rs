@@ -220,7 +220,7 @@ impl Pool {
             let at = self.layout.context(index) + offset_of!(ContextShared, tid) as u64;
             self.view.load_u32(at).unwrap_or(0)
         };
-        let mut found: Vec<(u32, u32, Option<(u64, u64)>)> = Vec::new();
+        let mut found = Vec::new();
         let mut gone = Vec::new();
         let mut map_list = None;
         for index in 0..claimed {

@@ -459,7 +459,7 @@ pub(crate) unsafe extern "C" fn settle(context: *mut Context) {
     // SAFETY: INVARIANT (inside): this hit still owns the context.
     let instance = unsafe { (*context).instance.as_mut() };
     if let Some(instance) = instance {
-        // SAFETY: `hit_parked` answered `None`, and the entry code is back on the stack that the hit came on.
+        // SAFETY: the handler trapped, and the entry code is back on the stack that the hit came on.
         unsafe { Instance::settle(instance) };
     }
 }

@@ -117,7 +117,7 @@ unsafe fn is_left(busy: *mut Context, mark: u32, left: u64, here: u64) -> bool {
         return true;
     }
     // SAFETY: a word of a context, which stays; written only at a thread's first hit there.
-    if unsafe { (&raw const (*busy).mark).read_volatile() } != mark {
+    if unsafe { (*busy).mark } != mark {
         // It was another thread's, whose stack may be gone.
         return false;
     }

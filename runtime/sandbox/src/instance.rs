@@ -435,8 +435,8 @@ impl Instance {
     /// Has `after_trap` called with the reason why the last hit trapped.
     ///
     /// # Safety
-    /// [`Instance::hit_parked`] has just answered `None`, or [`Instance::hit_direct`] has trapped, and nothing lies on the parked stack any more but the parked
-    /// activation itself: whoever calls this runs on another stack.
+    /// [`Instance::hit_parked`] has just answered `None`, or [`Instance::hit_direct`] has trapped, and nothing lies on the
+    /// parked stack any more but the parked activation itself: whoever calls this runs on another stack.
     pub unsafe fn settle(this: *mut Self) {
         // SAFETY: the caller's contract: the instance is there, and nobody uses it.
         let state = unsafe { &mut *this }.store.data_mut();

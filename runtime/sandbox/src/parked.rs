@@ -28,7 +28,7 @@
 //! `wasmtime-environ` of the very same version gives: where a function's entry is, where fuel and the stack limit are. And on
 //! one property of its source (`traphandlers.rs`, 48.0.8): the only things of an entry that compiled code and host calls
 //! use are the stack limit and the record in the slot, and the record is used by a trap alone. `tests/it/traps.rs` runs every
-//! trap through both ways in.
+//! trap through all ways in.
 #![expect(unsafe_code, reason = "switches stacks, and calls compiled code by its address")]
 
 use core::arch::naked_asm;

@@ -6,7 +6,7 @@
 //! ```text
 //!  who called the handler  │ ◀─ rsp after the call
 //!  ────────────────────────┤
-//!  entry trampoline        │  ▲ each rbp points to the one before it, the return address lies above it
+//!  entry trampoline, if any│  ▲ each rbp points to the one before it, the return address lies above it
 //!  handler, its callees    │  │
 //!  trampoline of the trap  │ ◀─ frame pointer that compiled code noted in its store, with the first address
 //! ```

@@ -1,5 +1,6 @@
 //! The sandbox, run as the agent runs it: one engine configuration, one instance, made-up hits. Contents:
 //! - `rig`: an instance over memory of the test, a made-up target, a made-up hit
+//! - `direct`: a hit whose trap does not come back to its caller
 //! - `hit`: what a probe sees of a hit: arguments, registers, site, thread, clock
 //! - `ranges`: every call that takes a pointer, at the edges of linear memory
 //! - `maps`: counters, histograms, hash tables
@@ -20,6 +21,8 @@
 mod allocations;
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod direct;
 #[cfg(test)]
 mod fuel;
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! Buffers live as long as the test process: the sandbox asks for `'static`, and a test is short. Values come out of
 //! a probe as the payload of a record, because that is the only way out that a probe has.
 //!
-//! Every instance is parked, and hits take turns: one in the parked activation, one by wasmtime's own entry. So each
-//! test is a test of both, and of either after the other. Several instances on one thread are used in the reverse of
+//! Every instance is parked, and hits take turns: one in the parked activation, one there without wasmtime's entry trampoline,
+//! as the agent's usual hit, one by wasmtime's own entry. So each test is a test of all, and of either after another. Several instances on one thread are used in the reverse of
 //! the order in which they were made, since a thread has one slot for wasmtime here; in the agent a context has.
 #![expect(unsafe_code, reason = "shards and ring are raw memory to the sandbox")]
 
@@ -23,6 +23,8 @@ use trocar_abi::shared::TrapCode;
 use trocar_ring::{Consumer, Producer, SharedView};
 use trocar_sandbox::{Arguments, Env, Hit, Instance, Loaded, Maps, Outcome, Rate, Target, configure};
 use wasmtime::{Config, Engine, Module};
+
+use crate::direct;
 
 /// Bytes of a page of linear memory.
 pub const WASM_PAGE: usize = 65_536;
@@ -152,8 +154,8 @@ impl Default for Setup {
 /// An instance, and the other end of everything that it writes.
 pub struct Rig {
     pub instance: Box<Instance>,
-    /// The next hit is one in the parked activation.
-    parked: bool,
+    /// The way that the last hit took, of three.
+    way: u32,
     /// Where `after_trap` leaves the reason.
     trapped: Box<Option<TrapCode>>,
     pub target: &'static Fake,
@@ -255,7 +257,7 @@ impl Setup {
             assert!(used < 2048, "{used} bytes are parked");
         }
         let frame = Box::new(frame());
-        Ok(Rig { instance, parked: false, trapped, target, frame, module, consumer, shard, specs })
+        Ok(Rig { instance, way: 2, trapped, target, frame, module, consumer, shard, specs })
     }
 
     /// The same for a module that is known to be right.
@@ -292,16 +294,19 @@ impl Rig {
     /// One hit in a handler.
     pub fn hit_handler(&mut self, handler: u32) -> Outcome {
         let hit = Hit { frame: NonNull::from(&mut *self.frame), site: SITE, tid: THREAD };
-        self.parked = !self.parked;
-        if !self.parked {
-            return self.instance.hit(handler, hit);
-        }
-        // SAFETY: it is parked, or has no handler, and the slot is this thread's; `None` is settled at once.
-        if let Some((outcome, used)) = unsafe { self.instance.hit_parked(handler, || hit) } {
+        self.way = (self.way + 1) % 3;
+        let ended = match self.way {
+            2 => return self.instance.hit(handler, hit),
+            // SAFETY: it is parked, or has no handler, and the slot is this thread's; a trap is settled at once.
+            1 => unsafe { direct::hit(&mut self.instance, handler, hit) },
+            // SAFETY: as above.
+            _ => unsafe { self.instance.hit_parked(handler, || hit) },
+        };
+        if let Some((outcome, used)) = ended {
             assert!(matches!(outcome, Outcome::Trapped(_)) || used == self.instance.fuel_used());
             return outcome;
         }
-        // SAFETY: just told `None`; this thread's stack is not the parked one.
+        // SAFETY: just trapped; this thread's stack is not the parked one.
         unsafe { Instance::settle(&raw mut *self.instance) };
         Outcome::Trapped(self.trapped.take().expect("settling says why"))
     }
