@@ -6,6 +6,7 @@
 
 mod ahead;
 mod arm;
+mod asked;
 mod asleep;
 mod attachment;
 mod detach;

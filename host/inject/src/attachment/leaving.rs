@@ -10,13 +10,13 @@ use trocar_target::{Failure, maps};
 
 use super::{Attachment, nanoseconds};
 use crate::arm::uprobed;
+use crate::asked::tracer_of;
 use crate::detach::{Detach, PATIENCE, detach, stays};
 use crate::look::Look;
 use crate::memory::RemoteAddress;
 use crate::proof::{self, Detached, Text};
 use crate::region::Block;
 use crate::request::Stops;
-use crate::stop::tracer_of;
 use crate::tracer::transaction;
 use crate::watched::Watched;
 

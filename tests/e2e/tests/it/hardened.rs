@@ -274,3 +274,21 @@ fn what_a_thread_that_does_not_stop_keeps_from_being_removed_is_told_and_removed
     assert_eq!(count(reaped, "mappings_left"), 0, "{outcome}");
     assert_eq!(target.done("beat 50"), 50);
 }
+
+#[test]
+fn a_thread_that_another_process_traces_is_named_and_the_call_of_the_one_before_it_goes_on() {
+    let mut target = Target::start("polled");
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work"]);
+    assert_eq!(target.done("trace"), 1);
+    let outcome = live.interrupt();
+    assert_eq!(outcome.status, 4, "{outcome}");
+    assert!(text(outcome.one("error"), "message").contains("is already traced by process"), "{outcome}");
+    assert_eq!(target.done("wake"), 1);
+    assert_eq!(target.done("interrupted"), 0, "our stop has disturbed nobody");
+    assert_eq!(target.done("untrace"), 1);
+    let outcome = run(&["count", "-p", &target.pid().to_string(), "work", "--for", "1ms"]);
+    outcome.assert_clean();
+    assert_eq!(count(outcome.one("reaped"), "mappings_left"), 0, "{outcome}");
+    assert_eq!(target.done("wake"), 1);
+    assert_eq!(target.done("interrupted"), 0);
+}
