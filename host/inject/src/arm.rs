@@ -14,15 +14,15 @@ use std::time::Duration;
 use libc::pid_t;
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Patch, Trampoline, reaches_in};
-use trocar_target::{Failure, FailureKind, Mapping};
+use trocar_target::{Failure, FailureKind, Mapping, maps};
 
 use crate::goroutines::{Goroutines, HIT, Known, above};
 use crate::load::{lost, unreadable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::semaphores::Raised;
-use crate::stacks::{extents, frames, is_in_session, live_stacks, mappings, of_all_stacks};
-use crate::stop::{Stopped, World, tasks};
+use crate::stacks::{frames, is_in_session, live_stacks, mappings, of_all_stacks};
+use crate::stop::{Stopped, World, gone, tasks};
 use crate::threads::Seen;
 use crate::tracer;
 use crate::watched::{Watched, holds_our_jump};
@@ -90,11 +90,12 @@ pub(crate) fn arm(
         let known = goroutines.and_then(|g| g.list(memory)).unwrap_or_default();
         // Once before: what is read anew takes half as long, and the target stands still then.
         let mut here = memory.in_stop().map_err(|e| lost(pid, &e))?;
-        here.ahead(pid, pieces(what, &rest));
+        here.ahead(pid, &maps, pieces(what, &rest));
         let mut world = World::stop(pid, |ip| windows.inside(ip).is_none())?;
         let threads = world.threads.len();
+        same_program(pid, memory)?;
         let maps = of_all_stacks(pid, maps, &world.threads)?;
-        here.ahead(pid, pieces(what, &rest).chain(extents(&world.threads, &maps, &known)));
+        here.ahead(pid, &maps, pieces(what, &rest));
         let search = Search { memory: &here, goroutines, known: &known };
         let awaited = search.all(&world.threads, &maps, &Windows::of(&windows.inner()));
         let waits = |t: &Trampoline| match &awaited {
@@ -179,10 +180,12 @@ fn copy_pages(
 ) -> Result<(), Failure> {
     let mut here = memory.in_stop().map_err(|e| lost(pid, &e))?;
     let trampolines: Vec<&Trampoline> = trampolines.iter().collect();
-    here.ahead(pid, pieces(what, &trampolines));
+    let maps = maps(pid)?;
+    here.ahead(pid, &maps, pieces(what, &trampolines));
     let world = World::stop(pid, |_| true)?;
+    same_program(pid, memory)?;
     what.touched.store(true, Ordering::Relaxed);
-    here.ahead(pid, pieces(what, &trampolines));
+    here.ahead(pid, &maps, pieces(what, &trampolines));
     let copied = still_there(&here, what, &[]).and_then(|()| {
         trampolines.iter().try_for_each(|trampoline| {
             unchanged(pid, &here, trampoline)?;
@@ -199,6 +202,12 @@ fn copy_pages(
         std::thread::sleep(stopped);
     }
     Ok(())
+}
+
+/// That what is stopped is the program that the plan was made for: between two stops it may have become another one, whose
+/// threads are none of ours to move, and which is read ahead in its place.
+fn same_program(pid: pid_t, memory: &RemoteMemory) -> Result<(), Failure> {
+    if memory.is_alive() { Ok(()) } else { Err(gone(pid)) }
 }
 
 fn nowhere(who: Option<Unsearched>) -> Failure {
@@ -484,5 +493,33 @@ impl Search<'_> {
             }
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_become_another_program_is_not_taken_for_the_one_that_it_was() {
+        let mut shell =
+            Command::new("sh").args(["-c", "read line && exec cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let pid = shell.id().cast_signed();
+        let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        while name() != "sh\n" {
+            std::thread::yield_now();
+        }
+        let memory = RemoteMemory::open(pid).unwrap();
+        same_program(pid, &memory).unwrap();
+        shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        while name() != "cat\n" {
+            std::thread::yield_now();
+        }
+        assert_eq!(same_program(pid, &memory).unwrap_err().kind, FailureKind::NoProcess);
+        drop(shell.stdin.take());
+        assert!(shell.wait().unwrap().success());
     }
 }
