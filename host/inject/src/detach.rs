@@ -275,10 +275,18 @@ fn take(job: &Detach<'_>, clean_pages: &[(u64, Vec<u8>)], stops: &mut Stops) -> 
     let left = failed(&mut helper, &calls, "mapping");
     let left = told(left, &mut residue)?;
     residue.extend(left.into_iter().flatten());
-    for pages in clean_pages.chunks(LETTER) {
+    let mut rest = clean_pages.chunks(LETTER);
+    while let Some(pages) = rest.next() {
         let left = drop_copies(job, &mut helper, &map_list, pages, stops);
-        let left = told(left, &mut residue)?;
-        residue.extend(left.into_iter().flatten());
+        let Some(left) = told(left, &mut residue)? else { continue };
+        match left {
+            Ok(left) => residue.extend(left),
+            // Nor would it stop for the others: to try that takes a second each time.
+            Err(why) => {
+                let all = pages.iter().chain(rest.by_ref().flatten());
+                residue.extend(all.map(|(page, _)| format!("{COPY} at {page:#x}: {why}")));
+            }
+        }
     }
     told(helper.end(), &mut residue)?;
     Ok(residue)
@@ -297,20 +305,18 @@ fn told<T>(result: Result<T, Failure>, residue: &mut Vec<String>) -> Result<Opti
 }
 
 /// Drops our copies of restored pages back to their file. In a stop, so that the program does not put memory of its own in
-/// their place between our look and the call, which would empty it.
+/// their place between our look and the call, which would empty it. What could not be dropped is told; or why the target
+/// did not stop for it.
 fn drop_copies(
     job: &Detach<'_>,
     helper: &mut Helper<'_>,
     maps: &[Mapping],
     pages: &[(u64, Vec<u8>)],
     stops: &mut Stops,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Result<Vec<String>, String>, Failure> {
     let world = match World::stop_beside(job.pid, helper.tid(), |_| true) {
         Ok(world) => world,
-        Err(failure) if failure.kind == FailureKind::NothingPatched => {
-            let left = |(page, _): &(u64, _)| format!("{COPY} at {page:#x}: {}", failure.message);
-            return Ok(pages.iter().map(left).collect());
-        }
+        Err(failure) if failure.kind == FailureKind::NothingPatched => return Ok(Err(failure.message)),
         Err(failure) => return Err(failure),
     };
     let of_file = |page: u64| {
@@ -326,7 +332,7 @@ fn drop_copies(
     let calls: Vec<Call> = pages.iter().filter(as_before).map(drop).collect();
     let residue = failed(helper, &calls, COPY);
     stops.add(world.release());
-    residue
+    residue.map(Ok)
 }
 
 /// Whether this very mapping of a file is there now. All mappings would take milliseconds to read, and the program stands
