@@ -6,7 +6,6 @@
 //! then the few bytes of each site. A window that somebody would come back into waits for another stop, and is left out
 //! if there is no better one.
 
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,15 +24,13 @@ use crate::stacks::{frames, is_in_session, live_stacks, mappings, of_all_stacks}
 use crate::stop::{Stopped, World, gone, tasks};
 use crate::threads::Seen;
 use crate::tracer;
+use crate::uprobed::{restore_around, uprobed};
 use crate::watched::{Watched, holds_our_jump};
 
 /// Tries before a site that somebody would come back into is given up.
 const TRIES: u64 = 50;
 /// Longest rest between two tries: a goroutine that was preempted runs again after some ten milliseconds.
 const REST_MS: u64 = 10;
-
-/// `int3`.
-const BREAKPOINT: u8 = 0xcc;
 
 /// Most sites that are written, or restored, in one stop: some milliseconds.
 pub(crate) const AT_ONCE: usize = 512;
@@ -331,8 +328,8 @@ pub(crate) fn restore<'a>(
             keep |= awaited && patch.address != trampoline.window.start;
             let restored = if live != patch.original && is_ours(patch, &live) && !keep {
                 memory.write(at, &patch.original).is_ok()
-            } else if let Some(foreign) = uprobed(patch, &live).filter(|_| !keep) {
-                restore_around(memory, patch, foreign).is_ok()
+            } else if uprobed(patch, &live) && !keep {
+                restore_around(memory, patch, &live).is_ok()
             } else {
                 live == patch.original
             };
@@ -343,30 +340,6 @@ pub(crate) fn restore<'a>(
         }
     }
     changed
-}
-
-/// The byte of our jump that is the kernel's: a uprobe came after us, and put its breakpoint there, or went again, and left the
-/// file's byte. Nobody asks us, and the rest of our jump would stay behind it.
-pub(crate) fn uprobed(patch: &Patch, live: &[u8]) -> Option<usize> {
-    let mut differing = (0..).zip(live.iter().zip(&patch.bytes)).filter(|(_, (live, ours))| live != ours);
-    let (at, (foreign, _)) = differing.next().filter(|_| live.len() == patch.bytes.len())?;
-    let is_theirs = *foreign == BREAKPOINT || patch.original.get(at) == Some(foreign);
-    (is_theirs && differing.next().is_none() && live != patch.original).then_some(at)
-}
-
-/// Restores all but one byte, which is not written: the kernel may take its breakpoint away at any moment.
-fn restore_around(memory: &RemoteMemory, patch: &Patch, foreign: usize) -> io::Result<()> {
-    let (before, after) = patch.original.split_at_checked(foreign).unwrap_or_default();
-    memory.write(RemoteAddress(patch.address), before)?;
-    memory.write(RemoteAddress(patch.address + foreign as u64 + 1), after.get(1..).unwrap_or_default())
-}
-
-/// Where somebody's breakpoint stands in text that is as it was but for this.
-pub(crate) fn breakpoint_in(memory: &RemoteMemory, patch: &Patch) -> Option<u64> {
-    let live = memory.some(RemoteAddress(patch.address), patch.original.len());
-    let mut differing = (0..).zip(live.iter().zip(&patch.original)).filter(|(_, (live, was))| live != was);
-    let (at, (foreign, _)) = differing.next().filter(|_| live.len() == patch.original.len())?;
-    (*foreign == BREAKPOINT && differing.next().is_none()).then_some(patch.address + at)
 }
 
 /// Whether these are the bytes that we have written there. A write that was cut off between two pages leaves bytes of both.

@@ -16,7 +16,7 @@ use trocar_abi::hit::{HitFrame, inside};
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, FailureKind, Mapping, maps};
 
-use crate::arm::{AT_ONCE, breakpoint_in, open, restore};
+use crate::arm::{AT_ONCE, open, restore};
 use crate::goroutines::{Goroutines, Known};
 use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
@@ -25,6 +25,7 @@ use crate::request::Stops;
 use crate::semaphores::Raised;
 use crate::stacks::{handler_returns, of_all_stacks};
 use crate::stop::{Stopped, World};
+use crate::uprobed::breakpoints_in;
 use crate::watched::{Watched, present};
 
 /// How long a session waits for its hits in flight.
@@ -120,17 +121,6 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
         let reachable: Vec<u64> = left.iter().filter(is_text).copied().collect();
         let sites: Vec<String> =
             left.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
-        let breakpoints: Vec<String> = there
-            .iter()
-            .flat_map(|t| t.undo())
-            .filter_map(|patch| breakpoint_in(job.memory, patch))
-            .map(|at| {
-                format!(
-                    "a breakpoint of another tool (a uprobe) is at {at:#x}; the text around it is restored"
-                )
-            })
-            .collect();
-        let restored = sites.is_empty() && breakpoints.is_empty();
         move_out(job.memory, there, &mut world);
         let mut busy = in_use(job, &world, &map_list, &known, ours);
         busy.extend(reachable.iter().map(|at| format!("what is at {at:#x} now may lead to our trampoline")));
@@ -138,6 +128,8 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             // The text is restored and nobody is in our memory, so nobody can come back to it: the others may run while
             // it goes.
             stops.add(world.release());
+            let breakpoints = breakpoints(job.memory, there);
+            let restored = sites.is_empty() && breakpoints.is_empty();
             let mut residue = unmap(job, stops)?;
             // By name: where our memory was, the program may have its own by now. What could not be unmapped is residue.
             let ours =
@@ -150,6 +142,8 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
         }
         stops.add(world.release());
         if began.elapsed() > job.patience {
+            let breakpoints = breakpoints(job.memory, there);
+            let restored = sites.is_empty() && breakpoints.is_empty();
             let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             return Ok(Gone {
                 restored,
@@ -175,6 +169,15 @@ pub(crate) fn stays(pid: pid_t, failure: Failure) -> Failure {
         "{hint}; what is left in process {pid} is closed and runs no probe, and the next command that probes it takes it away"
     );
     failure.hint(hint)
+}
+
+/// What the kernel has at the sites by now, to be told. Not looked for in a stop: of many sites that would be most of it.
+fn breakpoints(memory: &RemoteMemory, trampolines: &[&Trampoline]) -> Vec<String> {
+    let all = trampolines.iter().flat_map(|t| t.undo()).flat_map(|patch| breakpoints_in(memory, patch));
+    let is_there = |at: u64| {
+        format!("a breakpoint of another tool (a uprobe) is at {at:#x}; the text around it is restored")
+    };
+    all.map(is_there).collect()
 }
 
 /// Jumps in slack are ours too: whoever is at one is as good as in a trampoline.

@@ -40,6 +40,7 @@ mod stub;
 mod threads;
 mod ticks;
 mod tracer;
+mod uprobed;
 mod vectors;
 mod watched;
 
