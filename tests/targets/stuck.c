@@ -2,6 +2,7 @@
  * a userfaultfd has to fill, and a fault in the kernel is tried again and again, whatever is asked of the thread.
  * Other threads beat meanwhile, and each of their beats calls `work`.
  *
+ *   lean            a thread beats on a stack whose mapping goes on above it, with pages that nobody will fill; `done 1`
  *   stick           a thread does so; `stuck TID` when it waits for the page, or `error …`, which says what is missing
  *   beat TIMES      each of the beating threads beats TIMES more times from now on; `done TIMES`
  *   free            the page is filled; `done 1` when all its bytes were written, or `wrong …`
@@ -21,11 +22,11 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-enum { PAGE = 4096, BEATING = 4 };
+enum { PAGE = 4096, BEATING = 4, STACK = 16 * PAGE };
 
 KEPT int work(int a) { WORK_BODY(a) }
 
-static atomic_long beats[BEATING];
+static atomic_long beats[BEATING], leaning;
 static atomic_int wrong;
 static atomic_long tid, written;
 static int served = -1, ends[2];
@@ -49,22 +50,37 @@ static void *stick(void *unused) {
     return NULL;
 }
 
-/* A page that is not there, and whom the kernel asks for it: NULL, or what it would not do. For faults inside the kernel
- * it asks CAP_SYS_PTRACE, or /dev/userfaultfd. */
-static const char *prepare(void) {
+/* Pages of which the first `there` bytes are, and whom the kernel asks for the others: NULL, or what it would not do. For
+ * faults inside the kernel it asks CAP_SYS_PTRACE, or /dev/userfaultfd. */
+static const char *prepare(size_t there, size_t len) {
     struct uffdio_api api = {.api = UFFD_API};
     served = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
     if (served < 0) return "userfaultfd";
     if (ioctl(served, UFFDIO_API, &api)) return "UFFDIO_API";
-    page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    page = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return "mmap";
-    struct uffdio_register all = {.range = {(__u64)page, PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    madvise(page, len, MADV_NOHUGEPAGE);
+    memset(page, 0, there);
+    struct uffdio_register all = {.range = {(__u64)page, len}, .mode = UFFDIO_REGISTER_MODE_MISSING};
     if (ioctl(served, UFFDIO_REGISTER, &all)) return "UFFDIO_REGISTER";
     return pipe(ends) ? "pipe" : NULL;
 }
 
+static void lean(void) {
+    const char *missing = prepare(STACK, 2 * STACK);
+    pthread_attr_t attributes;
+    if (missing) {
+        answer("error %s: %s", missing, strerror(errno));
+        return;
+    }
+    pthread_attr_init(&attributes);
+    if (pthread_attr_setstack(&attributes, page, STACK) || pthread_create(&thread, &attributes, beat, &leaning)) abort();
+    while (!atomic_load(&leaning)) usleep(200);
+    answer("done 1");
+}
+
 static void stick_one(void) {
-    const char *missing = prepare();
+    const char *missing = prepare(0, PAGE);
     if (missing) {
         answer("error %s: %s", missing, strerror(errno));
         return;
@@ -103,7 +119,9 @@ int main(void) {
     ready();
     for (char *line; (line = command());) {
         long threads, calls;
-        if (strcmp(line, "stick") == 0) {
+        if (strcmp(line, "lean") == 0) {
+            lean();
+        } else if (strcmp(line, "stick") == 0) {
             stick_one();
         } else if (strcmp(line, "free") == 0) {
             free_it();

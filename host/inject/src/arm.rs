@@ -6,7 +6,6 @@
 //! then the few bytes of each site. A window that somebody would come back into waits for another stop, and is left out
 //! if there is no better one.
 
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,26 +13,24 @@ use std::time::Duration;
 use libc::pid_t;
 use trocar_abi::{PAGE, round_up};
 use trocar_patch::{Patch, Trampoline, reaches_in};
-use trocar_target::{Failure, FailureKind, Mapping};
+use trocar_target::{Failure, FailureKind, Mapping, maps};
 
 use crate::goroutines::{Goroutines, HIT, Known, above};
 use crate::load::{lost, unreadable};
 use crate::memory::{RemoteAddress, RemoteMemory};
 use crate::request::Stops;
 use crate::semaphores::Raised;
-use crate::stacks::{extents, frames, is_in_session, live_stacks, mappings, of_all_stacks};
-use crate::stop::{Stopped, World, tasks};
+use crate::stacks::{frames, is_in_session, live_stacks, mappings, of_all_stacks};
+use crate::stop::{Stopped, World, gone, tasks};
 use crate::threads::Seen;
 use crate::tracer;
+use crate::uprobed::{restore_around, uprobed};
 use crate::watched::{Watched, holds_our_jump};
 
 /// Tries before a site that somebody would come back into is given up.
 const TRIES: u64 = 50;
 /// Longest rest between two tries: a goroutine that was preempted runs again after some ten milliseconds.
 const REST_MS: u64 = 10;
-
-/// `int3`.
-const BREAKPOINT: u8 = 0xcc;
 
 /// Most sites that are written, or restored, in one stop: some milliseconds.
 pub(crate) const AT_ONCE: usize = 512;
@@ -90,11 +87,12 @@ pub(crate) fn arm(
         let known = goroutines.and_then(|g| g.list(memory)).unwrap_or_default();
         // Once before: what is read anew takes half as long, and the target stands still then.
         let mut here = memory.in_stop().map_err(|e| lost(pid, &e))?;
-        here.ahead(pid, pieces(what, &rest));
+        here.ahead(pid, &maps, pieces(what, &rest));
         let mut world = World::stop(pid, |ip| windows.inside(ip).is_none())?;
         let threads = world.threads.len();
+        same_program(pid, memory)?;
         let maps = of_all_stacks(pid, maps, &world.threads)?;
-        here.ahead(pid, pieces(what, &rest).chain(extents(&world.threads, &maps, &known)));
+        here.ahead(pid, &maps, pieces(what, &rest));
         let search = Search { memory: &here, goroutines, known: &known };
         let awaited = search.all(&world.threads, &maps, &Windows::of(&windows.inner()));
         let waits = |t: &Trampoline| match &awaited {
@@ -179,10 +177,12 @@ fn copy_pages(
 ) -> Result<(), Failure> {
     let mut here = memory.in_stop().map_err(|e| lost(pid, &e))?;
     let trampolines: Vec<&Trampoline> = trampolines.iter().collect();
-    here.ahead(pid, pieces(what, &trampolines));
+    let maps = maps(pid)?;
+    here.ahead(pid, &maps, pieces(what, &trampolines));
     let world = World::stop(pid, |_| true)?;
+    same_program(pid, memory)?;
     what.touched.store(true, Ordering::Relaxed);
-    here.ahead(pid, pieces(what, &trampolines));
+    here.ahead(pid, &maps, pieces(what, &trampolines));
     let copied = still_there(&here, what, &[]).and_then(|()| {
         trampolines.iter().try_for_each(|trampoline| {
             unchanged(pid, &here, trampoline)?;
@@ -199,6 +199,12 @@ fn copy_pages(
         std::thread::sleep(stopped);
     }
     Ok(())
+}
+
+/// That what is stopped is the program that the plan was made for: between two stops it may have become another one, whose
+/// threads are none of ours to move, and which is read ahead in its place.
+fn same_program(pid: pid_t, memory: &RemoteMemory) -> Result<(), Failure> {
+    if memory.is_alive() { Ok(()) } else { Err(gone(pid)) }
 }
 
 fn nowhere(who: Option<Unsearched>) -> Failure {
@@ -322,8 +328,8 @@ pub(crate) fn restore<'a>(
             keep |= awaited && patch.address != trampoline.window.start;
             let restored = if live != patch.original && is_ours(patch, &live) && !keep {
                 memory.write(at, &patch.original).is_ok()
-            } else if let Some(foreign) = uprobed(patch, &live).filter(|_| !keep) {
-                restore_around(memory, patch, foreign).is_ok()
+            } else if uprobed(patch, &live) && !keep {
+                restore_around(memory, patch, &live).is_ok()
             } else {
                 live == patch.original
             };
@@ -334,30 +340,6 @@ pub(crate) fn restore<'a>(
         }
     }
     changed
-}
-
-/// The byte of our jump that is the kernel's: a uprobe came after us, and put its breakpoint there, or went again, and left the
-/// file's byte. Nobody asks us, and the rest of our jump would stay behind it.
-pub(crate) fn uprobed(patch: &Patch, live: &[u8]) -> Option<usize> {
-    let mut differing = (0..).zip(live.iter().zip(&patch.bytes)).filter(|(_, (live, ours))| live != ours);
-    let (at, (foreign, _)) = differing.next().filter(|_| live.len() == patch.bytes.len())?;
-    let is_theirs = *foreign == BREAKPOINT || patch.original.get(at) == Some(foreign);
-    (is_theirs && differing.next().is_none() && live != patch.original).then_some(at)
-}
-
-/// Restores all but one byte, which is not written: the kernel may take its breakpoint away at any moment.
-fn restore_around(memory: &RemoteMemory, patch: &Patch, foreign: usize) -> io::Result<()> {
-    let (before, after) = patch.original.split_at_checked(foreign).unwrap_or_default();
-    memory.write(RemoteAddress(patch.address), before)?;
-    memory.write(RemoteAddress(patch.address + foreign as u64 + 1), after.get(1..).unwrap_or_default())
-}
-
-/// Where somebody's breakpoint stands in text that is as it was but for this.
-pub(crate) fn breakpoint_in(memory: &RemoteMemory, patch: &Patch) -> Option<u64> {
-    let live = memory.some(RemoteAddress(patch.address), patch.original.len());
-    let mut differing = (0..).zip(live.iter().zip(&patch.original)).filter(|(_, (live, was))| live != was);
-    let (at, (foreign, _)) = differing.next().filter(|_| live.len() == patch.original.len())?;
-    (*foreign == BREAKPOINT && differing.next().is_none()).then_some(patch.address + at)
 }
 
 /// Whether these are the bytes that we have written there. A write that was cut off between two pages leaves bytes of both.
@@ -484,5 +466,33 @@ impl Search<'_> {
             }
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_become_another_program_is_not_taken_for_the_one_that_it_was() {
+        let mut shell =
+            Command::new("sh").args(["-c", "read line && exec cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let pid = shell.id().cast_signed();
+        let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        while name() != "sh\n" {
+            std::thread::yield_now();
+        }
+        let memory = RemoteMemory::open(pid).unwrap();
+        same_program(pid, &memory).unwrap();
+        shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        while name() != "cat\n" {
+            std::thread::yield_now();
+        }
+        assert_eq!(same_program(pid, &memory).unwrap_err().kind, FailureKind::NoProcess);
+        drop(shell.stdin.take());
+        assert!(shell.wait().unwrap().success());
     }
 }

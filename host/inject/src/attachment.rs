@@ -156,6 +156,10 @@ impl Attachment {
         let semaphores = [Raised { count, semaphores }];
         let touched = AtomicBool::new(false);
         let undo = |failure: Failure| {
+            // It ended or became another program, and everything went with it.
+            if !memory.is_alive() {
+                return failure;
+            }
             let mut everything = Detach {
                 pid,
                 memory: &memory,

@@ -16,7 +16,7 @@ use trocar_abi::hit::{HitFrame, inside};
 use trocar_patch::Trampoline;
 use trocar_target::{Failure, FailureKind, Mapping, maps};
 
-use crate::arm::{AT_ONCE, breakpoint_in, open, restore};
+use crate::arm::{AT_ONCE, open, restore};
 use crate::goroutines::{Goroutines, Known};
 use crate::helper::{Call, Helper, Lenders};
 use crate::load::{LETTER, borrowable};
@@ -25,6 +25,7 @@ use crate::request::Stops;
 use crate::semaphores::Raised;
 use crate::stacks::{handler_returns, of_all_stacks};
 use crate::stop::{Stopped, World};
+use crate::uprobed::breakpoints_in;
 use crate::watched::{Watched, present};
 
 /// How long a session waits for its hits in flight.
@@ -120,17 +121,6 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
         let reachable: Vec<u64> = left.iter().filter(is_text).copied().collect();
         let sites: Vec<String> =
             left.iter().map(|s| format!("the site at {s:#x} is not as we left it")).collect();
-        let breakpoints: Vec<String> = there
-            .iter()
-            .flat_map(|t| t.undo())
-            .filter_map(|patch| breakpoint_in(job.memory, patch))
-            .map(|at| {
-                format!(
-                    "a breakpoint of another tool (a uprobe) is at {at:#x}; the text around it is restored"
-                )
-            })
-            .collect();
-        let restored = sites.is_empty() && breakpoints.is_empty();
         move_out(job.memory, there, &mut world);
         let mut busy = in_use(job, &world, &map_list, &known, ours);
         busy.extend(reachable.iter().map(|at| format!("what is at {at:#x} now may lead to our trampoline")));
@@ -138,6 +128,8 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
             // The text is restored and nobody is in our memory, so nobody can come back to it: the others may run while
             // it goes.
             stops.add(world.release());
+            let breakpoints = breakpoints(job.memory, there);
+            let restored = sites.is_empty() && breakpoints.is_empty();
             let mut residue = unmap(job, stops)?;
             // By name: where our memory was, the program may have its own by now. What could not be unmapped is residue.
             let ours =
@@ -150,6 +142,8 @@ pub(crate) fn detach(job: &mut Detach<'_>, stops: &mut Stops) -> Result<Gone, Fa
         }
         stops.add(world.release());
         if began.elapsed() > job.patience {
+            let breakpoints = breakpoints(job.memory, there);
+            let restored = sites.is_empty() && breakpoints.is_empty();
             let left = map_list.iter().filter(|m| job.ranges.iter().any(|r| overlaps(r, m))).count();
             return Ok(Gone {
                 restored,
@@ -175,6 +169,15 @@ pub(crate) fn stays(pid: pid_t, failure: Failure) -> Failure {
         "{hint}; what is left in process {pid} is closed and runs no probe, and the next command that probes it takes it away"
     );
     failure.hint(hint)
+}
+
+/// What the kernel has at the sites by now, to be told. Not looked for in a stop: of many sites that would be most of it.
+fn breakpoints(memory: &RemoteMemory, trampolines: &[&Trampoline]) -> Vec<String> {
+    let all = trampolines.iter().flat_map(|t| t.undo()).flat_map(|patch| breakpoints_in(memory, patch));
+    let is_there = |at: u64| {
+        format!("a breakpoint of another tool (a uprobe) is at {at:#x}; the text around it is restored")
+    };
+    all.map(is_there).collect()
 }
 
 /// Jumps in slack are ours too: whoever is at one is as good as in a trampoline.
@@ -275,10 +278,18 @@ fn take(job: &Detach<'_>, clean_pages: &[(u64, Vec<u8>)], stops: &mut Stops) -> 
     let left = failed(&mut helper, &calls, "mapping");
     let left = told(left, &mut residue)?;
     residue.extend(left.into_iter().flatten());
-    for pages in clean_pages.chunks(LETTER) {
+    let mut rest = clean_pages.chunks(LETTER);
+    while let Some(pages) = rest.next() {
         let left = drop_copies(job, &mut helper, &map_list, pages, stops);
-        let left = told(left, &mut residue)?;
-        residue.extend(left.into_iter().flatten());
+        let Some(left) = told(left, &mut residue)? else { continue };
+        match left {
+            Ok(left) => residue.extend(left),
+            // Nor would it stop for the others: to try that takes a second each time.
+            Err(why) => {
+                let all = pages.iter().chain(rest.by_ref().flatten());
+                residue.extend(all.map(|(page, _)| format!("{COPY} at {page:#x}: {why}")));
+            }
+        }
     }
     told(helper.end(), &mut residue)?;
     Ok(residue)
@@ -297,20 +308,18 @@ fn told<T>(result: Result<T, Failure>, residue: &mut Vec<String>) -> Result<Opti
 }
 
 /// Drops our copies of restored pages back to their file. In a stop, so that the program does not put memory of its own in
-/// their place between our look and the call, which would empty it.
+/// their place between our look and the call, which would empty it. What could not be dropped is told; or why the target
+/// did not stop for it.
 fn drop_copies(
     job: &Detach<'_>,
     helper: &mut Helper<'_>,
     maps: &[Mapping],
     pages: &[(u64, Vec<u8>)],
     stops: &mut Stops,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Result<Vec<String>, String>, Failure> {
     let world = match World::stop_beside(job.pid, helper.tid(), |_| true) {
         Ok(world) => world,
-        Err(failure) if failure.kind == FailureKind::NothingPatched => {
-            let left = |(page, _): &(u64, _)| format!("{COPY} at {page:#x}: {}", failure.message);
-            return Ok(pages.iter().map(left).collect());
-        }
+        Err(failure) if failure.kind == FailureKind::NothingPatched => return Ok(Err(failure.message)),
         Err(failure) => return Err(failure),
     };
     let of_file = |page: u64| {
@@ -326,7 +335,7 @@ fn drop_copies(
     let calls: Vec<Call> = pages.iter().filter(as_before).map(drop).collect();
     let residue = failed(helper, &calls, COPY);
     stops.add(world.release());
-    residue
+    residue.map(Ok)
 }
 
 /// Whether this very mapping of a file is there now. All mappings would take milliseconds to read, and the program stands

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
+use crate::asked::is_ours;
 use crate::asleep::out_of_reach;
 use crate::foothold::{self, Answer, Foothold};
 use crate::helper::{DEADLINE, FAULTS, Lenders};
@@ -22,7 +23,7 @@ use crate::load::lost;
 use crate::newborn::{newborn, newborn_for_certain};
 use crate::ptrace::{self, Event, Registers};
 use crate::request::Stops;
-use crate::stop::{Stopped, World, gone, is_gone, is_ours, pause, tasks};
+use crate::stop::{Stopped, World, gone, is_gone, pause, tasks};
 use crate::tracer;
 
 /// How long the lender may take to create the helper, in the first try; in the nth, n times as long: where many threads

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod arm;
+mod asked;
 mod asleep;
 mod attachment;
 mod detach;
@@ -39,6 +40,7 @@ mod stub;
 mod threads;
 mod ticks;
 mod tracer;
+mod uprobed;
 mod vectors;
 mod watched;
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use trocar_target::{Failure, FailureKind};
+use trocar_target::{Failure, FailureKind, Mapping};
 
 use crate::ahead::Ahead;
 
@@ -63,11 +63,11 @@ impl RemoteMemory {
         Ok(Self { file: self.file.try_clone()?, ahead: Some(Ahead::new()) })
     }
 
-    /// Reads these pieces at once, by address and length; what is read from now on comes from there where it lies in one of
-    /// them. To be used in a stop, and where nobody writes.
-    pub(crate) fn ahead(&mut self, pid: i32, pieces: impl Iterator<Item = (u64, usize)>) {
+    /// Reads those of these pieces at once, by address and length, that lie in files by these mappings; what is read from
+    /// now on comes from there where it lies in one of them. To be used in a stop, and where nobody writes.
+    pub(crate) fn ahead(&mut self, pid: i32, maps: &[Mapping], pieces: impl Iterator<Item = (u64, usize)>) {
         if let Some(ahead) = &mut self.ahead {
-            ahead.read(pid, pieces);
+            ahead.read(pid, maps, pieces);
         }
     }
 

@@ -5,7 +5,8 @@ use std::fs;
 use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
-use crate::stop::{is_no_thread, tasks, tracer_in, tracer_thread};
+use crate::asked::{tracer_in, tracer_thread};
+use crate::stop::{is_no_thread, tasks};
 use crate::tracer;
 
 /// A thread of the process that this thread traces and did not seize: one that a tracee has created for us. `known`: those

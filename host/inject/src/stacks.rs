@@ -209,16 +209,6 @@ fn extent(maps: &[Mapping], sp: u64, pointer: Option<u64>, go: &Known) -> Option
     Some(Extent { start, len, own })
 }
 
-/// What will be read first of each thread's stacks, by address and length.
-pub(crate) fn extents<'a>(
-    threads: &'a [Stopped],
-    maps: &'a [Mapping],
-    go: &'a Known,
-) -> impl Iterator<Item = (u64, usize)> + 'a {
-    let of = |t: &Stopped| extent(maps, t.sp, t.registers.map(|r| r.fs_base), go);
-    threads.iter().filter_map(of).map(|extent| (extent.start, extent.len))
-}
-
 /// Reads the stack from `sp` up; as [`extent`].
 fn read(memory: &RemoteMemory, maps: &[Mapping], sp: u64, pointer: Option<u64>, go: &Known) -> Option<Stack> {
     let Extent { start, len, own } = extent(maps, sp, pointer, go)?;

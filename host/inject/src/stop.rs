@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use libc::pid_t;
 use trocar_target::{Failure, FailureKind};
 
+use crate::asked::{Missed, ask_to_stop, filter_failure, is_let_go};
 use crate::asleep::{Asleep, Sleeping, cannot_stop, sleeping_at, why_not};
 use crate::ptrace::{self, Event, Registers};
 use crate::{sharers, tracer};
@@ -90,7 +91,13 @@ impl World {
             let began = Instant::now();
             let mut missing = Vec::new();
             let deadline = Duration::from_millis(deadline);
-            match Self::try_stop(pid, helper, &others, deadline, &harmless, &mut missing) {
+            let mut traced = None;
+            let result =
+                Self::try_stop(pid, helper, &others, deadline, &harmless, &mut missing).map_err(|missed| {
+                    traced = missed.traced;
+                    missed.failure
+                });
+            match result {
                 Err(failure) if failure.kind == FailureKind::NothingPatched => last = Some(failure),
                 other => return other,
             }
@@ -103,11 +110,16 @@ impl World {
                 return Err(never_came(pid, *tid, missing.len()));
             }
             grace = grace.saturating_sub(waited.elapsed());
+            // Each try interrupts the others, and whoever traces it means to stay, unless it is just ending.
+            if traced.is_some_and(|tid| !is_let_go(tid)) {
+                break;
+            }
         }
         Err(last.unwrap_or_else(|| gone(pid)))
     }
 
-    /// One try. Those that did not stop in time are left in `waiting`.
+    /// One try. Those that did not stop in time, and those that were not waited for because another one could not be asked to,
+    /// are left in `waiting`: they are let go when they stop.
     fn try_stop(
         pid: pid_t,
         helper: pid_t,
@@ -115,7 +127,7 @@ impl World {
         deadline: Duration,
         harmless: &impl Fn(u64) -> bool,
         waiting: &mut Vec<pid_t>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Missed> {
         let began = Instant::now();
         let mut world = Self { pid, threads: Vec::new(), began, released: false };
         // Before anybody is interrupted, and before the clock starts to matter to anybody.
@@ -149,12 +161,16 @@ impl World {
                     }
                     // It ended between the listing and now, or it is a zombie leader: it runs nothing any more.
                     Err(_) if is_gone(tid) || sharers::has_left(pid, tid) => {}
-                    // It may be about to become a program that nobody may trace, and have left by the next try.
-                    Err(_) if own.binary_search(&tid).is_err() => {
+                    // One of another process may be about to become a program that nobody may trace, and have left by
+                    // the next try.
+                    Err(refused) => {
+                        waiting.iter().copied().for_each(tracer::too_late);
+                        if own.binary_search(&tid).is_ok() {
+                            return Err(refused.missed(pid, tid));
+                        }
                         let what = format!("process {tid} shares the memory of {pid} and may not be stopped");
-                        return Err(Failure::new(FailureKind::NothingPatched, what));
+                        return Err(Failure::new(FailureKind::NothingPatched, what).into());
                     }
-                    Err(refused) => return Err(refused.failure(pid, tid)),
                 }
             }
             world.wait(waiting, began + deadline, harmless, &asleep)?;
@@ -168,7 +184,7 @@ impl World {
             other.let_go();
         }
         if world.threads.is_empty() {
-            return Err(gone(pid));
+            return Err(gone(pid).into());
         }
         Ok(world)
     }
@@ -457,91 +473,6 @@ fn disturbance(tid: pid_t) -> u8 {
         Some(Sleeping { call: Some(call), .. }) if RESTARTED.contains(&call) => 2,
         Some(_) => 3,
     }
-}
-
-/// Why a thread could not be asked to stop.
-struct Refused {
-    error: io::Error,
-    /// The thread that traces it; zero: none.
-    tracer: pid_t,
-}
-
-impl Refused {
-    /// Whether this thread traces it already.
-    fn is_ours(&self) -> bool {
-        self.tracer == tracer_thread()
-    }
-
-    fn failure(&self, pid: pid_t, tid: pid_t) -> Failure {
-        if self.tracer != 0 {
-            let name = fs::read_to_string(format!("/proc/{}/comm", self.tracer)).unwrap_or_default();
-            return Failure::new(
-                FailureKind::NothingPatched,
-                format!(
-                    "thread {tid} of process {pid} is already traced by process {} ({})",
-                    self.tracer,
-                    name.trim()
-                ),
-            )
-            .hint("detach that tool first; a process can have one tracer at a time");
-        }
-        Failure::new(FailureKind::NotPermitted, format!("process {pid} may not be traced: {}", self.error))
-            .hint("run as root, or as the user of that process where the system allows it: trocar doctor")
-    }
-}
-
-/// Seizes a thread and asks it to stop.
-///
-/// The kernel's EPERM does not say whether we may not, or whether another one traces the thread; /proc tells that. A
-/// tracer that went away between the two is told by neither: without one, the thread is asked for again.
-fn ask_to_stop(tid: pid_t, unfiltered: bool) -> Result<(), Refused> {
-    /// Tracers that come and go within microseconds, one after another.
-    const REFUSALS: u32 = 16;
-    let mut refusals = 0;
-    loop {
-        let error = match ptrace::seize(tid, unfiltered) {
-            Ok(()) => break,
-            Err(error) => error,
-        };
-        let tracer = if error.raw_os_error() == Some(libc::EPERM) { tracer_of(tid) } else { 0 };
-        refusals += 1;
-        let again = error.raw_os_error() == Some(libc::EPERM) && tracer == 0 && refusals < REFUSALS;
-        if !again {
-            return Err(Refused { error, tracer });
-        }
-    }
-    tracer::seized(tid);
-    ptrace::interrupt(tid).map_err(|error| Refused { error, tracer: 0 })
-}
-
-/// Whether this thread traces it.
-pub(crate) fn is_ours(tid: pid_t) -> bool {
-    tracer_of(tid) == tracer_thread()
-}
-
-#[expect(unsafe_code, reason = "std does not tell the kernel's id of a thread")]
-pub(crate) fn tracer_thread() -> pid_t {
-    // SAFETY: takes nothing.
-    unsafe { libc::gettid() }
-}
-
-/// The thread that traces a thread; zero: none.
-pub(crate) fn tracer_of(tid: pid_t) -> pid_t {
-    fs::read_to_string(format!("/proc/{tid}/status")).map_or(0, |status| tracer_in(&status))
-}
-
-pub(crate) fn tracer_in(status: &str) -> pid_t {
-    status.lines().find_map(|l| l.strip_prefix("TracerPid:")?.trim().parse().ok()).unwrap_or(0)
-}
-
-fn filter_failure(pid: pid_t, error: &io::Error) -> Failure {
-    Failure::new(
-        FailureKind::NothingPatched,
-        format!(
-            "process {pid} has a seccomp filter, and it cannot be suspended for our own system calls: {error}"
-        ),
-    )
-    .hint("run as root (CAP_SYS_ADMIN, and no filter on trocar itself); nothing was touched")
 }
 
 fn never_came(pid: pid_t, tid: pid_t, of: usize) -> Failure {

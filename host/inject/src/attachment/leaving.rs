@@ -9,15 +9,15 @@ use trocar_patch::Trampoline;
 use trocar_target::{Failure, maps};
 
 use super::{Attachment, nanoseconds};
-use crate::arm::uprobed;
+use crate::asked::tracer_of;
 use crate::detach::{Detach, PATIENCE, detach, stays};
 use crate::look::Look;
 use crate::memory::RemoteAddress;
 use crate::proof::{self, Detached, Text};
 use crate::region::Block;
 use crate::request::Stops;
-use crate::stop::tracer_of;
 use crate::tracer::transaction;
+use crate::uprobed::uprobed;
 use crate::watched::Watched;
 
 /// Sites that are looked at in a turn for what the kernel may have put there: a read of some bytes each.
@@ -52,12 +52,20 @@ impl Attachment {
     pub fn uprobed(&mut self) -> Option<u64> {
         let all = self.trampolines.len();
         let some = self.trampolines.iter().cycle().skip(self.looked_at).take(all.min(SITES_A_LOOK));
-        let has_one = |t: &&Trampoline| {
-            t.undo().any(|p| uprobed(p, &self.memory.some(RemoteAddress(p.address), p.bytes.len())).is_some())
+        // Where a module is gone, or nothing was written, whatever lies there is the program's.
+        let is_armed = |site: u32| {
+            let gone = |site: usize| self.modules.iter().any(|m| m.gone && m.sites.contains(&site));
+            !self.left_out.contains(&site) && !usize::try_from(site).is_ok_and(gone)
         };
-        let found = some.into_iter().find(has_one).map(|t| t.site_address);
+        let has_one = |t: &&Trampoline| {
+            t.undo().any(|p| uprobed(p, &self.memory.some(RemoteAddress(p.address), p.bytes.len())))
+        };
+        let found = some.filter(|t| is_armed(t.site_index)).find(has_one);
+        // A debugger may have come since, or be just about to leave: it would be seen, or its breakpoint be gone.
+        let is_untraced = || tracer_of(self.pid) == 0;
+        let found = found.filter(|t| is_untraced() && has_one(t) && is_untraced()).map(|t| t.site_address);
         self.looked_at = (self.looked_at + SITES_A_LOOK) % all.max(1);
-        found.filter(|_| tracer_of(self.pid) == 0)
+        found
     }
 
     /// Drops what was kept for the text of sites that are retired.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use trocar_test_support::command::{count, text};
 use trocar_test_support::lines::PATIENCE;
+use trocar_test_support::process::text_differences;
 use trocar_test_support::scale::scaled;
 use trocar_test_support::{Live, Outcome, Snapshot, Target, run};
 
@@ -273,4 +274,40 @@ fn what_a_thread_that_does_not_stop_keeps_from_being_removed_is_told_and_removed
     assert_eq!(reaped.get("restored"), Some(&true.into()), "{outcome}");
     assert_eq!(count(reaped, "mappings_left"), 0, "{outcome}");
     assert_eq!(target.done("beat 50"), 50);
+}
+
+/// The pages would come from a thread of the program, which stands still in the stop.
+#[test]
+fn a_stack_in_a_mapping_with_pages_that_somebody_serves_is_told_and_nobody_waits_for_them() {
+    let mut target = Target::start("stuck");
+    let lean = target.ask("lean");
+    assert_eq!(lean, "done 1", "as root, with CONFIG_USERFAULTFD");
+    let outcome = run(&["count", "-p", &target.pid().to_string(), "work", "--for", "1s"]);
+    assert_eq!(outcome.status, 4, "{outcome}");
+    let error = outcome.one("error");
+    let message = text(error, "message");
+    assert!(message.contains("stacks") && message.contains("cannot be searched"), "{outcome}");
+    // For all that is known, somebody there will come back to our memory.
+    assert!(text(error, "hint").contains("is left"), "{outcome}");
+    assert_eq!(target.done("beat 50"), 50);
+    let differences = text_differences(target.pid());
+    assert!(differences.is_empty(), "{differences:?}");
+}
+
+#[test]
+fn a_thread_that_another_process_traces_is_named_and_the_call_of_the_one_before_it_goes_on() {
+    let mut target = Target::start("polled");
+    let live = Live::attached(&["count", "-p", &target.pid().to_string(), "work"]);
+    assert_eq!(target.done("trace"), 1);
+    let outcome = live.interrupt();
+    assert_eq!(outcome.status, 4, "{outcome}");
+    assert!(text(outcome.one("error"), "message").contains("is already traced by process"), "{outcome}");
+    assert_eq!(target.done("wake"), 1);
+    assert_eq!(target.done("interrupted"), 0, "our stop has disturbed nobody");
+    assert_eq!(target.done("untrace"), 1);
+    let outcome = run(&["count", "-p", &target.pid().to_string(), "work", "--for", "1ms"]);
+    outcome.assert_clean();
+    assert_eq!(count(outcome.one("reaped"), "mappings_left"), 0, "{outcome}");
+    assert_eq!(target.done("wake"), 1);
+    assert_eq!(target.done("interrupted"), 0);
 }

@@ -129,11 +129,39 @@ fn a_uprobe_that_comes_to_a_site_ends_the_session_which_puts_the_text_around_it_
 fn so_does_one_that_came_and_went_and_the_whole_text_is_put_back() {
     for point in ["wide", "narrow"] {
         let Probed { mut target, before, live, site, _folder } = probed(point);
+        // Seen while it is there, it would be told.
+        live.stop();
         drop(Uprobe::at(target.pid(), site));
+        live.go_on();
         let outcome = live.finish();
         assert_eq!(outcome.status, 4, "{outcome}");
         outcome.assert_receipt();
         before.assert_same();
         assert_eq!(target.done(&format!("{point} 100")), 100);
     }
+}
+
+#[test]
+fn two_in_one_window_do_so_as_well() {
+    let Probed { mut target, live, site, _folder, .. } = probed("narrow");
+    // The first alone would end the session.
+    live.stop();
+    let uprobes = [site, site + 1].map(|at| Uprobe::at(target.pid(), at));
+    live.go_on();
+    let outcome = live.finish();
+    assert_eq!(outcome.status, 4, "{outcome}");
+    let receipt = outcome.one("receipt");
+    assert_eq!(receipt["restored"], Value::Bool(false), "{outcome}");
+    assert_eq!(count(receipt, "mappings_left"), 0, "nothing leads to us any more: {outcome}");
+    let residue = receipt["residue"].to_string();
+    for (uprobe, at) in uprobes.iter().zip([site, site + 1]) {
+        assert!(residue.contains(&format!("{at:#x}")), "{outcome}");
+        assert_eq!(uprobe.hits(), 0);
+    }
+    assert_eq!(target.done("narrow 100"), 100);
+    assert_eq!(uprobes.each_ref().map(Uprobe::hits), [100, 100]);
+    drop(uprobes);
+    assert_eq!(target.done("narrow 100"), 100);
+    let differences = text_differences(target.pid());
+    assert!(differences.is_empty(), "{differences:?}");
 }

@@ -46,6 +46,7 @@ fn the_other_targets_say_what_they_promise() {
     says("malloc_storm-musl", "run 3 100", "done 300");
     says("redzone", "run 1000 1", "done 1000");
     says("stuck", "beat 10", "done 10");
+    says("polled", "wake", "done 1");
     says("first", "wide 10", "done 10");
     says("first", "narrow 10", "done 10");
     says("blocked", "check", BLOCKED);
