@@ -198,8 +198,12 @@ impl World {
         filtered: bool,
         usable: impl Fn(&Stopped) -> bool,
     ) -> Result<Stopped, Failure> {
-        let mut last = String::new();
-        for deadline in DEADLINES_MS {
+        /// How long a thread is looked for, at least: nobody else stands still meanwhile.
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let began = Instant::now();
+        let (mut last, mut tries) = (String::new(), DEADLINES_MS.into_iter());
+        let longest = DEADLINES_MS.into_iter().max();
+        while let Some(deadline) = tries.next().or(longest.filter(|_| began.elapsed() < PATIENCE)) {
             // Listed anew each time: threads come and go.
             let mut tids = tasks(pid)?;
             tids.reverse();
