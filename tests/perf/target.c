@@ -2,7 +2,9 @@
  * figure has its own baseline from the same process and the same moment.
  *
  *     cc -O2 -pthread -o target target.c
- *     ./target THREADS          says `ready pid=N`, then one command a line, one answer a line, ends at end of file
+ *     ./target THREADS [processor-time]
+ *                               says `ready pid=N`, then one command a line, one answer a line, ends at end of file;
+ *                               times are those on the wall, or each thread's own time on a processor
  *
  *     run NAME BATCHES CALLS    that many pairs of batches of so many calls, on every thread; a JSON object
  *     busy                      all threads call `work` until the next line comes; the answer is the next line's
@@ -132,9 +134,10 @@ typedef struct { uint64_t twin, probed; } pair;
 static pair *pairs[THREADS_MAX];
 static uint64_t wrong[THREADS_MAX];
 
+static clockid_t measure = CLOCK_MONOTONIC;
 static uint64_t now(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(measure, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
@@ -234,9 +237,11 @@ static void report(void) {
     }
     qsort(values, count, sizeof *values, ascending);
     printf("{\"pairs\":%u,\"calls\":%llu,\"twin_min\":%.3f,\"probed_min\":%.3f,\"twin_median\":%.3f,"
-           "\"probed_median\":%.3f,\"added_low\":%.3f,\"added_median\":%.3f,\"added_high\":%.3f,\"wrong\":%llu}\n",
+           "\"probed_median\":%.3f,\"added_low\":%.3f,\"added_median\":%.3f,\"added_high\":%.3f,\"wrong\":%llu,"
+           "\"processor_time\":%s}\n",
            count, (unsigned long long)threads * ((unsigned long long)job.batches * job.calls + WARM_CALLS), least[0],
-           least[1], median[0], median[1], at(0.25), at(0.5), at(0.75), (unsigned long long)mistakes);
+           least[1], median[0], median[1], at(0.25), at(0.5), at(0.75), (unsigned long long)mistakes,
+           measure == CLOCK_THREAD_CPUTIME_ID ? "true" : "false");
 }
 
 /* For peers that do not say when they are in place, or gone. */
@@ -257,6 +262,8 @@ static void await(unsigned which, int changed) {
 int main(int argc, char **argv) {
     if (argc > 1) threads = (unsigned)atoi(argv[1]);
     if (threads < 1 || threads > THREADS_MAX) return 2;
+    if (argc > 2 && strcmp(argv[2], "processor-time") != 0) return 2;
+    if (argc > 2) measure = CLOCK_THREAD_CPUTIME_ID;
     /* Where only children may be traced, a benchmark of tracers asks to be traced by all. */
     prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
     for (unsigned v = 0; v < VARIANTS; v++) memcpy(variants[v].bytes, (const void *)variants[v].code, 8);

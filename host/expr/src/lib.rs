@@ -48,4 +48,4 @@ pub use log::compile_log;
 pub use module::Compiled;
 pub use parse::parse;
 pub use template::{Template, parse_template};
-pub use time::compile_time;
+pub use time::{TIMED_FUNCTIONS, compile_time};

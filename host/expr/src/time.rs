@@ -15,6 +15,9 @@ use crate::emit::{Body, Memory};
 use crate::error::ExprError;
 use crate::module::{self, Compiled};
 
+/// Functions that one command times at most.
+pub const TIMED_FUNCTIONS: u32 = 64;
+
 /// Buckets are at most 1/16 wide.
 const PRECISION: u32 = 4;
 

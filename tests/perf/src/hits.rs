@@ -46,6 +46,7 @@ const CASES: &[(Case, &str)] = &[
     (Case::Trocar(Probe::Empty), "empty probe"),
     (Case::Trocar(Probe::Counter), "counter"),
     (Case::Trocar(Probe::Hash), "argument + hash-map update"),
+    (Case::Trocar(Probe::Time), "a timed call: entry, exit, histogram"),
     (Case::Trocar(Probe::Read), "fault-safe read, 64 bytes"),
     (Case::Trocar(Probe::Event), "event, 64 bytes"),
     (Case::Floor(Variant::FloorBare), "floor: jump, increment, jump"),
@@ -69,6 +70,7 @@ fn aim(case: Case) -> Option<f64> {
         Case::Trocar(Probe::NativeCounter | Probe::NativeHist) => Some(5.0),
         Case::Trocar(Probe::Counter) => Some(22.0),
         Case::Trocar(Probe::Hash | Probe::Event) => Some(40.0),
+        Case::Trocar(Probe::Time) => Some(60.0),
         Case::Untouched
         | Case::AfterDetach
         | Case::Deep(..)
@@ -88,7 +90,8 @@ pub struct Row {
     pub function: &'static str,
     /// Threads that called it at the same time.
     pub threads: usize,
-    /// Nanoseconds added to a call: fastest probed batch minus fastest twin batch.
+    /// Nanoseconds added to a call: fastest probed batch minus fastest twin batch. `None` of processor time, of which the
+    /// kernel books a part elsewhere now and then: the fastest batch is one that was booked wrong.
     pub added_min_ns: Option<f64>,
     /// Nanoseconds added to a call: median difference within a pair.
     pub added_median_ns: Option<f64>,
@@ -98,7 +101,7 @@ pub struct Row {
     pub pairs: Option<Pairs>,
     /// Calls that were made while somebody counted, those to warm up included; `None` where nobody counts.
     pub calls: Option<u64>,
-    /// Hits that were counted.
+    /// Hits that were counted; of timed calls those in the histogram.
     pub hits: Option<u64>,
     /// Losses by reason.
     pub losses: BTreeMap<&'static str, u64>,
@@ -175,7 +178,7 @@ fn row(case: Case, what: &'static str, threads: usize, samples: Samples) -> Row 
         what,
         function: function.name(),
         threads,
-        added_min_ns: pairs.map(|p| p.added_min()),
+        added_min_ns: pairs.filter(|p| !p.processor_time).map(|p| p.added_min()),
         added_median_ns: pairs.map(|p| p.added_median),
         times_floor: None,
         calls: pairs.and(samples.iter().map(|s| s.calls).sum()),
@@ -270,6 +273,7 @@ fn ours(
         | Probe::NativeCounter
         | Probe::NativeHist
         | Probe::Hash
+        | Probe::Time
         | Probe::Traps => (CHUNK, CALLS),
     };
     let mut probed = Probed::attach(program.pid(), probe, point)?;
@@ -280,7 +284,8 @@ fn ours(
     let made: u64 = first.iter().chain(&runs).map(|r| r.calls).sum();
     let wrong: u64 = first.iter().chain(&runs).map(|r| r.wrong).sum();
     let counts = probed.detach()?;
-    if counts.hits != made {
+    let hits_each = if probe == Probe::Time { 2 } else { 1 };
+    if counts.hits != hits_each * made {
         return Err(format!("{made} calls were made, and {} hits counted", counts.hits));
     }
     if wrong != 0 {
@@ -290,10 +295,14 @@ fn ours(
     if probe == Probe::Event && counts.events + lost != made {
         return Err(format!("{made} events were written, {} read and {lost} lost", counts.events));
     }
+    // What is not in the histogram lost its entry or its exit.
+    if probe == Probe::Time && !(counts.values..=counts.values + lost).contains(&made) {
+        return Err(format!("{made} calls were made, {} timed, and {lost} hits lost", counts.values));
+    }
     Ok(Sample {
         runs,
         calls: Some(made),
-        hits: Some(counts.hits),
+        hits: Some(if probe == Probe::Time { counts.values } else { counts.hits }),
         losses: counts.losses,
         events: counts.events,
     })

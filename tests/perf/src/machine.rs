@@ -18,6 +18,12 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Processors that may run us; zero if that cannot be found out.
+    #[must_use]
+    pub fn processors() -> usize {
+        std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
+    }
+
     /// As it is now. What cannot be read is empty.
     #[must_use]
     pub fn now() -> Self {
@@ -26,7 +32,7 @@ impl Machine {
         let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'));
         Self {
             processor: model.map(|(_, name)| name.trim().to_owned()).unwrap_or_default(),
-            processors: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+            processors: Self::processors(),
             kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             load: text("/proc/loadavg").split(' ').take(4).collect::<Vec<_>>().join(" "),
         }

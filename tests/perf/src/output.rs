@@ -58,6 +58,7 @@ pub fn table(lines: &[Line]) -> String {
 
 const HITS: &str =
     "ADDED TO A CALL, NS        (min: fastest probed batch - fastest twin batch; median: within pairs)
+                           (more threads than processors: processor time of each thread, of which no least is known)
 THREADS  WHAT                                  FUNCTION      MIN   MEDIAN  xFLOOR   AIM         HITS  LOST";
 const ATTACH: &str = "ATTACHING, MICROSECONDS    (least / median / greatest; aim: together under 50 000, longest stop at most 1.5 bare stops)";
 const MEMORY: &str = "MEMORY OF THE TARGET, KIB  (growth; aim: under 1536, agent image under 800 000 bytes)";

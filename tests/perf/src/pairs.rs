@@ -25,6 +25,8 @@ pub struct Pairs {
     pub added_high: f64,
     /// Batches whose result was another one than the twin's: a probe that changes what the function returns.
     pub wrong: u64,
+    /// All of this is processor time of the threads, and not time on the wall.
+    pub processor_time: bool,
 }
 
 impl Pairs {
@@ -50,6 +52,7 @@ impl Pairs {
             added_median: middle(|r| r.added_median)?,
             added_high: middle(|r| r.added_high)?,
             wrong: runs.iter().map(|r| r.wrong).sum(),
+            processor_time: runs.iter().all(|r| r.processor_time),
         })
     }
 }

@@ -5,8 +5,8 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use trocar_session::reply::Receipt;
-use trocar_session::reply::Reply;
-use trocar_session::{Prepared, Request, RequestedPoint, Session, Turn};
+use trocar_session::reply::{Reply, Row};
+use trocar_session::{Prepared, Request, Session, Turn};
 use trocar_target::Failure;
 
 use crate::Trouble;
@@ -38,6 +38,8 @@ pub struct Counts {
     pub losses: BTreeMap<&'static str, u64>,
     /// Events that were read.
     pub events: u64,
+    /// Values in its histograms.
+    pub values: u64,
     /// Why it was suspended, each time that it was.
     pub suspensions: Vec<String>,
     /// The proof.
@@ -81,12 +83,11 @@ impl Probed {
         max_core: Option<f64>,
         strict: bool,
     ) -> Result<Self, Trouble> {
-        let wasm = wat::parse_str(probe.text()).map_err(|e| format!("the probe {}: {e}", probe.name()))?;
         let request = Request {
             pid: i32::try_from(pid).map_err(|e| format!("process {pid}: {e}"))?,
-            wasm,
+            wasm: probe.wasm()?,
             name: probe.name().into(),
-            points: vec![RequestedPoint { text: point.into(), handler: None }],
+            points: vec![probe.point(point)],
             sets: Vec::new(),
             fuel: None,
             memory: None,
@@ -94,17 +95,17 @@ impl Probed {
             rate: None,
             max_core,
             sample: 1,
-            native: probe.is_native(),
+            native: probe.is_native() != Some(false),
             strict,
             pending: false,
-            functions_max: None,
+            functions_max: probe.functions_max(),
         };
         let say = |failure: Failure| format!("the probe {}: {failure}", probe.name());
         let began = Instant::now();
         let prepared = Prepared::new(&request).map_err(say)?;
         let prepare_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let session = prepared.attach().map_err(say)?;
-        if probe.is_native() != (session.attached().tier == 2) {
+        if probe.is_native().is_some_and(|native| native != (session.attached().tier == 2)) {
             return Err(format!("the probe {} runs in tier {}", probe.name(), session.attached().tier));
         }
         Ok(Self { session, prepare_ns, events: 0, suspensions: Vec::new() })
@@ -165,7 +166,7 @@ impl Probed {
     /// # Errors
     /// The target would not let it out, or something of it was left.
     pub fn detach(self) -> Result<Counts, Trouble> {
-        let (mut hits, mut executed, mut events) = (0, 0, self.events);
+        let (mut hits, mut executed, mut events, mut values) = (0, 0, self.events, 0);
         let mut losses = BTreeMap::new();
         let receipt = self.session.detach(&mut |reply| match reply {
             Reply::Stats(stats) if stats.is_final => {
@@ -176,12 +177,16 @@ impl Probed {
                 }
             }
             Reply::Event(_) => events += 1,
+            Reply::Map(map) => {
+                let count = |row: &Row| if let Row::Bucket { count, .. } = row { *count } else { 0 };
+                values += map.rows.iter().map(count).sum::<u64>();
+            }
             _ => {}
         });
         let receipt = receipt.map_err(|failure| failure.to_string())?;
         if !receipt.restored || receipt.mappings_left != 0 || !receipt.residue.is_empty() {
             return Err(format!("the target is not as it was: {receipt:?}"));
         }
-        Ok(Counts { hits, executed, losses, events, suspensions: self.suspensions, receipt })
+        Ok(Counts { hits, executed, losses, events, values, suspensions: self.suspensions, receipt })
     }
 }

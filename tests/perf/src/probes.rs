@@ -1,4 +1,9 @@
-//! The probes that are measured, as WAT.
+//! The probes that are measured, as WAT; that of `trocar time` as `trocar-expr` makes it for the command.
+
+use trocar_expr::{TIMED_FUNCTIONS, compile_time};
+use trocar_session::RequestedPoint;
+
+use crate::Trouble;
 
 /// A probe to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +18,8 @@ pub enum Probe {
     NativeHist,
     /// Adds one to a hash map under a key of eight bytes made from an argument: 64 keys.
     Hash,
+    /// What `trocar time` puts in: each call of a function, from its entry to its exit, in a histogram.
+    Time,
     /// Copies 64 bytes at the third argument.
     Read,
     /// Writes an event of 64 bytes with an argument in it.
@@ -34,6 +41,7 @@ impl Probe {
             Self::Counter | Self::NativeCounter => "counter",
             Self::NativeHist => "hist",
             Self::Hash => "hash",
+            Self::Time => "time",
             Self::Read => "read",
             Self::Event => "event",
             Self::Spins => "spins",
@@ -42,16 +50,38 @@ impl Probe {
         }
     }
 
-    /// Whether it may run as native code.
+    /// Whether it runs as native code; `None`: as the product decides.
     #[must_use]
-    pub const fn is_native(self) -> bool {
-        matches!(self, Self::NativeCounter | Self::NativeHist)
+    pub const fn is_native(self) -> Option<bool> {
+        match self {
+            Self::Time => None,
+            _ => Some(matches!(self, Self::NativeCounter | Self::NativeHist)),
+        }
     }
 
-    /// Its text.
+    /// Where it goes to be at this function or place.
     #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
+    pub fn point(self, at: &str) -> RequestedPoint {
+        let text = if self == Self::Time { format!("return:{at}") } else { at.into() };
+        RequestedPoint { text, handler: None }
+    }
+
+    /// Functions that it can tell apart, if that matters to it.
+    #[must_use]
+    pub fn functions_max(self) -> Option<u32> {
+        (self == Self::Time).then_some(TIMED_FUNCTIONS)
+    }
+
+    /// Its module.
+    ///
+    /// # Errors
+    /// It cannot be made: a mistake here.
+    pub fn wasm(self) -> Result<Vec<u8>, Trouble> {
+        let text = match self {
+            Self::Time => {
+                let compiled = compile_time(TIMED_FUNCTIONS, None);
+                return Ok(compiled.map_err(|e| format!("the probe {}: {e}", self.name()))?.wasm);
+            }
             Self::Empty => EMPTY,
             Self::Counter | Self::NativeCounter => COUNTER,
             Self::NativeHist => HIST,
@@ -61,7 +91,8 @@ impl Probe {
             Self::Spins => SPINS,
             Self::Divides => DIVIDES,
             Self::Traps => TRAPS,
-        }
+        };
+        wat::parse_str(text).map_err(|e| format!("the probe {}: {e}", self.name()))
     }
 }
 

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use trocar_test_support::Target;
 
 use crate::Trouble;
+use crate::machine::Machine;
 use crate::pairs::Pairs;
 
 /// Source of the program.
@@ -94,11 +95,15 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it with so many threads.
+    /// Starts it with so many threads. Where these are more than processors they measure their own processor time: the
+    /// time of a batch on the wall would be that of others too.
     #[must_use]
     pub fn start(binary: &Binary, threads: usize) -> Self {
         let mut command = Command::new(binary.path());
         command.arg(threads.to_string());
+        if threads > Machine::processors() {
+            command.arg("processor-time");
+        }
         Self { target: Target::spawn(&mut command), threads }
     }
 

@@ -6,6 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::Parser;
+use trocar_perf::machine::Machine;
 use trocar_perf::options::{Options, Part};
 use trocar_perf::output::{Line, table};
 use trocar_perf::program::{Binary, Program, Variant};
@@ -41,6 +42,17 @@ fn all_variants_of_the_function_return_the_same() {
 }
 
 #[test]
+fn threads_that_share_processors_measure_their_own_time() {
+    let _alone = alone();
+    let binary = Binary::build().unwrap();
+    for threads in [1, 64] {
+        let pairs = Program::start(&binary, threads).run(Variant::Work, 3, 100).unwrap();
+        assert_eq!(pairs.processor_time, threads > Machine::processors(), "{threads}: {pairs:?}");
+        assert_eq!((pairs.pairs, pairs.wrong), (3 * threads as u64, 0), "{pairs:?}");
+    }
+}
+
+#[test]
 fn a_busy_program_still_answers() {
     let _alone = alone();
     let binary = Binary::build().unwrap();
@@ -72,7 +84,7 @@ fn every_row_of_ours_counts_every_call() {
         let events = if row.what.starts_with("event") { row.hits.unwrap() } else { 0 };
         assert_eq!(row.events, events, "{row:?}");
     }
-    assert_eq!(rows.len(), 2 * 13);
+    assert_eq!(rows.len(), 2 * 14);
 }
 
 #[test]
