@@ -197,6 +197,7 @@ impl Rehearsal {
     fn run(&mut self, hit: &RecordedHit, live: Option<Live>) -> Result<Outcome, HitError> {
         let ready = hit.ready()?;
         self.replay.set(ready.memory, live, (ready.rsp, ready.rip), hit);
+        self.instance.set_span(hit.site, hit.span_ns.unwrap_or(-1));
         self.instance.set_go_arguments(hit.go);
         let frame = NonNull::from(&ready.frame);
         let handler = self.handler(hit);
@@ -236,6 +237,7 @@ impl Rehearsal {
         let ready = hit.ready()?;
         let frame = NonNull::from(&ready.frame);
         self.replay.set(ready.memory, None, (ready.rsp, ready.rip), hit);
+        self.instance.set_span(hit.site, hit.span_ns.unwrap_or(-1));
         let handler = self.handler(hit);
         let hit = Hit { frame, site: hit.site, tid: hit.tid };
         let (until, mut best) = (Instant::now() + PRICE_TIME, f64::INFINITY);

@@ -27,7 +27,6 @@ struct Moment {
     kept: Vec<(u64, Vec<u8>)>,
     time_ns: u64,
     cpu: u32,
-    span_ns: i64,
     function: u32,
     place: (u64, u64),
     reads: u64,
@@ -67,7 +66,6 @@ impl Replay {
             kept: Vec::new(),
             time_ns: hit.time_ns,
             cpu: hit.cpu,
-            span_ns: hit.span_ns.unwrap_or(-1),
             function: hit.function,
             place,
             reads: 0,
@@ -125,15 +123,11 @@ impl Target for Replay {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).cpu
     }
 
-    fn span_ns(&self) -> i64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).span_ns
-    }
-
     fn place(&self, _: &HitFrame, _: u32) -> (u64, u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).place
     }
 
-    fn function(&self) -> u32 {
+    fn function(&self, _: u32) -> u32 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).function
     }
 }

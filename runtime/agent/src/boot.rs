@@ -28,7 +28,7 @@ use crate::global::{
 };
 use crate::heap::Heap;
 use crate::memory::Creator;
-use crate::spans::{SPANS, Span};
+use crate::spans;
 use crate::sys;
 use crate::target::OwnProcess;
 
@@ -201,8 +201,7 @@ fn init(block: &mut Control) -> wasmtime::Result<()> {
     agent.fuel = block.probe.fuel;
     agent.sample = u64::from(block.probe.sample.max(1));
     if sites.iter().any(|s| s.flags & site_flags::ENTRY != 0) {
-        let spans: Vec<Span> = core::iter::repeat_with(Span::default).take(SPANS).collect();
-        agent.spans = Box::leak(spans.into_boxed_slice());
+        agent.spans = spans::table();
     }
     agent.loaded = Some(load(&block.probe)?);
     Ok(())
@@ -304,7 +303,6 @@ fn create(block: &Control, index: u32) -> wasmtime::Result<*mut Context> {
         trace: ptr::null_mut(),
         tls: ptr::null_mut(),
         stays: true,
-        span_ns: -1,
         ordinary: [0; crate::context::ORDINARY],
         proven_high: 0,
         heap: Heap::new(heap_start as usize, heap_end as usize),

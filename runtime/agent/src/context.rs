@@ -38,8 +38,6 @@ pub(crate) struct Context {
     pub(crate) tls: *mut u8,
     /// This hit must not leave its stack, even after a trap: it enters wasm by wasmtime's own entry.
     pub(crate) stays: bool,
-    /// Of the running hit at an exit: nanoseconds since its call began, else -1.
-    pub(crate) span_ns: i64,
     /// Pages, by number, of stacks other than the thread's own that are known not to be its alternate one.
     pub(crate) ordinary: [u64; ORDINARY],
     /// The highest address of the thread's own stack where a hit is known not to have been on an alternate one. A later

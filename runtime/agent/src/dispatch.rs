@@ -199,8 +199,10 @@ unsafe fn enter_elsewhere(ctx: &mut Context, site: usize) -> Entered {
 /// taken for this call's.
 #[cold]
 fn forget(frame: NonNull<HitFrame>, facts: &Site) {
-    if facts.flags & site_flags::ENTRY != 0 {
-        spans::forget(agent().spans, call_at(frame.as_ptr(), facts.flags), facts.function);
+    if facts.flags & site_flags::ENTRY != 0
+        && let Some(table) = agent().spans
+    {
+        spans::forget(table, call_at(frame.as_ptr(), facts.flags), facts.function);
     }
 }
 
@@ -286,7 +288,7 @@ unsafe fn serve(context: *mut Context, site: usize, facts: &Site, stays: bool) -
     // Counted before the probe runs: a hit that never comes back (`siglongjmp` out of a handler) has come all the same.
     stats.hits += 1;
     if facts.flags & (site_flags::ENTRY | site_flags::EXIT) != 0 {
-        span(ctx, call_at(ctx.recover.as_ptr(), facts.flags), facts);
+        span(ctx, site, facts);
         if facts.handler == NO_HANDLER {
             stats.executed += 1;
             return false;
@@ -338,17 +340,38 @@ unsafe fn add_fuel(context: *mut Context, fuel: u64) {
 
 /// A call of the function ends here, or begins; at a place that is both (a function of a single jump) first the one, then
 /// the other.
-fn span(ctx: &mut Context, call: u64, facts: &Site) {
-    let (agent, now) = (agent(), ticks());
-    ctx.span_ns = -1;
-    if facts.flags & site_flags::EXIT != 0
-        && let Some(ticks) = spans::leave(agent.spans, call, facts.function, now)
-    {
-        let nanoseconds = (u128::from(ticks) * u128::from(agent.nanoseconds_per_tick)) >> 32;
-        ctx.span_ns = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
+#[inline(always)]
+fn span(ctx: &mut Context, site: usize, facts: &Site) {
+    if facts.flags & site_flags::EXIT != 0 {
+        ends(ctx, site, facts);
     }
-    if facts.flags & site_flags::ENTRY != 0 && !spans::enter(agent.spans, call, facts.function, now) {
+    if facts.flags & site_flags::ENTRY != 0 {
+        begins(ctx.recover.as_ptr(), facts);
+    }
+}
+
+/// A call begins. By itself, as `ends` is: the two together would keep more registers than either.
+#[inline(never)]
+fn begins(frame: *const HitFrame, facts: &Site) {
+    let (agent, now) = (agent(), ticks());
+    let Some(table) = agent.spans else { return };
+    if !spans::enter(table, call_at(frame, facts.flags), facts.function, now) {
         agent.counter(offset_of!(SharedHead, abandoned)).fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A call ends, and the hit is told how long it took.
+#[inline(never)]
+fn ends(ctx: &mut Context, site: usize, facts: &Site) {
+    let (agent, now) = (agent(), ticks());
+    let call = call_at(ctx.recover.as_ptr(), facts.flags);
+    let ticks = agent.spans.and_then(|table| spans::leave(table, call, facts.function, now));
+    let nanoseconds = ticks.map_or(-1, |ticks| {
+        let nanoseconds = (u128::from(ticks) * u128::from(agent.nanoseconds_per_tick)) >> 32;
+        i64::try_from(nanoseconds).unwrap_or(i64::MAX)
+    });
+    if let Some(instance) = &mut ctx.instance {
+        instance.set_span(site as u32, nanoseconds);
     }
 }
 

@@ -6,7 +6,6 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-use trocar_abi::control::site_flags;
 use trocar_abi::evidence::{Evidence, STACK_WORDS, Which, offset};
 use trocar_abi::hit::{HitFrame, REGISTERS};
 use trocar_abi::shared::TrapCode;
@@ -50,7 +49,7 @@ pub(crate) unsafe fn leave(context: *const Context, which: Which, code: TrapCode
     word(&raw mut fields.handler, site.handler);
     word(&raw mut fields.function, site.function);
     word(&raw mut fields.cpu, OwnProcess.cpu());
-    let span = if site.flags & site_flags::EXIT != 0 { ctx.span_ns } else { -1 };
+    let span = ctx.instance.as_ref().map_or(-1, |instance| instance.span_ns(registers.site as u32));
     long((&raw mut fields.span_ns).cast(), span.cast_unsigned());
     let time = if agent.clock_gettime == 0 { 0 } else { OwnProcess.time_ns() };
     long(&raw mut fields.time_ns, time);

@@ -11,7 +11,7 @@ use trocar_sandbox::Loaded;
 
 use crate::context::Context;
 use crate::heap::Heap;
-use crate::spans::Span;
+use crate::spans::Table;
 
 /// What every hit reads. Filled by `boot::init` before any gate opens, constant after it.
 pub(crate) struct Agent {
@@ -30,8 +30,8 @@ pub(crate) struct Agent {
     pub(crate) trap_limit: u32,
     pub(crate) gates: &'static [u64],
     pub(crate) loaded: Option<Loaded>,
-    /// Empty unless some site begins a call.
-    pub(crate) spans: &'static [Span],
+    /// Of the calls under way, if some site begins a call.
+    pub(crate) spans: Option<&'static Table>,
     pub(crate) nanoseconds_per_tick: u64,
     /// Fuel of a hit.
     pub(crate) fuel: u64,
@@ -67,7 +67,7 @@ static AGENT: AgentCell = AgentCell(UnsafeCell::new(Agent {
     trap_limit: 0,
     gates: &[],
     loaded: None,
-    spans: &[],
+    spans: None,
     nanoseconds_per_tick: 0,
     fuel: 0,
     sample: 1,

@@ -9,6 +9,8 @@
 //! of its stack. That two calls under way have the same one is as likely as one in some millions with a full table; they
 //! would take each other's times.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use trocar_abi::control::FUNCTIONS_MAX;
@@ -22,10 +24,23 @@ pub(crate) struct Span {
     began: AtomicU64,
 }
 
-/// Entries of the table, a power of two. Each call under way takes one: recursion deeper than this gives up its oldest.
-pub(crate) const SPANS: usize = 8192;
+/// Places of the table where a call's entries may begin, a power of two. Each call under way takes one entry: recursion
+/// deeper than this gives up its oldest.
+const SPANS: usize = 8192;
 /// Entries that are looked at for a call.
 const REACH: usize = 8;
+/// Entries of the table: the last place has as many as any, so that none is looked for at the table's beginning.
+const ENTRIES: usize = SPANS + REACH - 1;
+
+/// Its length is part of its type, so that no entry's index need be compared with it.
+pub(crate) type Table = [Span; ENTRIES];
+
+/// A table without calls, for good; `None` if there is no memory for it.
+pub(crate) fn table() -> Option<&'static Table> {
+    let spans: Vec<Span> = core::iter::repeat_with(Span::default).take(ENTRIES).collect();
+    let table: Box<Table> = spans.into_boxed_slice().try_into().ok()?;
+    Some(Box::leak(table))
+}
 
 /// Addresses of the lower half, where programs live, have 47 bits; the rest holds the function.
 const FUNCTION_BITS: u32 = FUNCTIONS_MAX.trailing_zeros();
@@ -43,36 +58,46 @@ pub(crate) fn of_goroutine(goroutine: u64, from_top: u64) -> u64 {
 }
 
 /// The entries where a call may be.
-fn reach(table: &[Span], key: u64) -> impl Iterator<Item = &Span> {
-    let first = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
-    (0..REACH).filter_map(move |step| table.get(first.wrapping_add(step) & (SPANS - 1)))
+#[inline(always)]
+fn reach(table: &Table, key: u64) -> Option<&[Span; REACH]> {
+    let first = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SPANS.trailing_zeros());
+    table.get(first as usize..)?.first_chunk()
 }
 
 /// Notes that a call begins. False: another one was given up for it, which never came to an exit or is too deep.
-pub(crate) fn enter(table: &[Span], at: u64, function: u32, now: u64) -> bool {
+#[inline(always)]
+pub(crate) fn enter(table: &Table, at: u64, function: u32, now: u64) -> bool {
     let key = key(at, function);
-    if let Some(span) = find(table, key) {
+    let Some(reach) = reach(table, key) else { return false };
+    if let Some(span) = find(reach, key) {
         span.began.store(now, Ordering::Relaxed);
         return false;
     }
     // Another thread may take a free one first.
     let take = |span: &&Span| span.key.compare_exchange(0, key, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-    if let Some(span) = reach(table, key).find(take) {
+    if let Some(span) = reach.iter().find(take) {
         span.began.store(now, Ordering::Release);
         return true;
     }
-    // Its owner, if it has one, finds it gone.
-    if let Some(oldest) = reach(table, key).min_by_key(|span| span.began.load(Ordering::Acquire)) {
-        oldest.key.store(key, Ordering::Release);
-        oldest.began.store(now, Ordering::Release);
-    }
+    give_up(reach, key, now);
     false
 }
 
+/// Gives the oldest entry to a call that begins.
+#[cold]
+fn give_up(reach: &[Span; REACH], key: u64, now: u64) {
+    // Its owner, if it has one, finds it gone.
+    if let Some(oldest) = reach.iter().min_by_key(|span| span.began.load(Ordering::Acquire)) {
+        oldest.key.store(key, Ordering::Release);
+        oldest.began.store(now, Ordering::Release);
+    }
+}
+
 /// Ticks since the call began that ends now; `None` if its beginning is not known.
-pub(crate) fn leave(table: &[Span], at: u64, function: u32, now: u64) -> Option<u64> {
+#[inline(always)]
+pub(crate) fn leave(table: &Table, at: u64, function: u32, now: u64) -> Option<u64> {
     let key = key(at, function);
-    let span = find(table, key)?;
+    let span = find(reach(table, key)?, key)?;
     // Never the oldest while it is free, or taken and not yet dated.
     let began = span.began.swap(u64::MAX, Ordering::AcqRel);
     let still = span.key.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
@@ -81,10 +106,11 @@ pub(crate) fn leave(table: &[Span], at: u64, function: u32, now: u64) -> Option<
 }
 
 /// Forgets what began at this place.
-pub(crate) fn forget(table: &[Span], at: u64, function: u32) {
+pub(crate) fn forget(table: &Table, at: u64, function: u32) {
     let _ = leave(table, at, function, 0);
 }
 
-fn find(table: &[Span], key: u64) -> Option<&Span> {
-    reach(table, key).find(|span| span.key.load(Ordering::Acquire) == key)
+#[inline(always)]
+fn find(reach: &[Span; REACH], key: u64) -> Option<&Span> {
+    reach.iter().find(|span| span.key.load(Ordering::Acquire) == key)
 }

@@ -2,13 +2,12 @@
 
 use core::arch::asm;
 
-use trocar_abi::control::{Site, flags, site_flags};
+use trocar_abi::control::{flags, site_flags};
 use trocar_abi::hit::HitFrame;
 use trocar_abi::import::errno::{EFAULT, EPERM};
 use trocar_abi::operand::{Operand, unpacked};
 use trocar_sandbox::Target;
 
-use crate::context::{Context, current};
 use crate::dispatch::stack_pointer;
 use crate::global::agent;
 use crate::sys;
@@ -37,16 +36,8 @@ impl Target for OwnProcess {
         clock_ns(CLOCK_REALTIME)
     }
 
-    fn span_ns(&self) -> i64 {
-        match running() {
-            // SAFETY: the context of this thread, which is inside a hit: only this thread uses it.
-            Some((context, site)) if site.flags & site_flags::EXIT != 0 => unsafe { (*context).span_ns },
-            _ => -1,
-        }
-    }
-
-    fn function(&self) -> u32 {
-        running().map_or(0, |(_, site)| site.function)
+    fn function(&self, site: u32) -> u32 {
+        agent().sites.get(site as usize).map_or(0, |site| site.function)
     }
 
     fn place(&self, frame: &HitFrame, site: u32) -> (u64, u64) {
@@ -83,15 +74,4 @@ fn clock_ns(id: i32) -> u64 {
     }
     let [seconds, nanoseconds] = time;
     (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanoseconds as u64)
-}
-
-/// This thread's context and the site of the hit that runs in it; `None` while nothing is hit, as when a module starts.
-fn running() -> Option<(*mut Context, &'static Site)> {
-    let context = current()?;
-    // SAFETY: the context of this thread.
-    let frame = unsafe { (*context).recover };
-    // SAFETY: host calls are made in a hit, whose frame the entry code keeps; on the helper, which starts modules, there
-    // is no context.
-    let site = unsafe { (*frame.as_ptr()).site };
-    Some((context, agent().sites.get(usize::try_from(site).ok()?)?))
 }

@@ -52,11 +52,12 @@ pub fn link(linker: &mut Linker<State>) -> Result<()> {
         .func_wrap(MODULE, "tid", |c: Probe<'_>| -> u32 { c.data().hit.map_or(0, |h| h.tid()) })?
         .func_wrap(MODULE, "function", |mut c: Probe<'_>| -> Result<u32> {
             charge(&mut c, const { known("function") }, 0)?;
-            Ok(c.data().target.function())
+            let state = c.data();
+            Ok(state.hit.map_or(0, |h| state.target.function(h.site())))
         })?
         .func_wrap(MODULE, "span_ns", |mut c: Probe<'_>| -> Result<i64> {
             charge(&mut c, const { known("span_ns") }, 0)?;
-            Ok(c.data().target.span_ns())
+            Ok(c.data().span_ns())
         })?
         .func_wrap(MODULE, "cpu", |mut c: Probe<'_>| -> Result<u32> {
             charge(&mut c, const { known("cpu") }, 0)?;

@@ -40,10 +40,8 @@ pub trait Target: Send + Sync {
     fn real_time_ns(&self) -> u64;
     /// Number of the processor.
     fn cpu(&self) -> u32;
-    /// Nanoseconds since the call began whose exit the running hit is at, -1 if that was not seen or it is no exit.
-    fn span_ns(&self) -> i64;
-    /// Index of the function that the running hit's site belongs to.
-    fn function(&self) -> u32;
+    /// Index of the function that a site, the running hit's, belongs to.
+    fn function(&self, site: u32) -> u32;
     /// Stack pointer and instruction pointer at the running hit, which has these registers and came at this site. Asked only
     /// when a probe asks: hardly any does.
     fn place(&self, frame: &HitFrame, site: u32) -> (u64, u64);
@@ -138,11 +136,30 @@ impl Running {
     }
 }
 
+/// How long the call took whose exit a hit is at. Kept with the exit's site, so that a hit at another site, of which
+/// nothing was said, need not take it back.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    site: u32,
+    nanoseconds: i64,
+}
+
+impl Span {
+    const UNKNOWN: i64 = -1;
+
+    /// What was said of a hit at this site.
+    #[inline(always)]
+    const fn at(&self, site: u32) -> i64 {
+        if self.site == site { self.nanoseconds } else { Self::UNKNOWN }
+    }
+}
+
 /// Data of the store: everything a host call may touch.
 pub struct State {
     pub(crate) env: Env,
     pub(crate) target: &'static dyn Target,
     pub(crate) hit: Option<Running>,
+    span: Span,
     pub(crate) memory: Option<Memory>,
     pub(crate) linear: Linear,
     pub(crate) fuel: Option<Fuel>,
@@ -189,6 +206,11 @@ impl State {
             16 => self.target.place(frame, hit.site()).1,
             _ => frame.register(number).unwrap_or(0),
         }
+    }
+
+    /// Nanoseconds since the call began whose exit the running hit is at, -1 if that was not seen or it is no exit.
+    pub(crate) fn span_ns(&self) -> i64 {
+        self.hit.map_or(Span::UNKNOWN, |h| self.span.at(h.site()))
     }
 
     /// Registers of the running hit, or zeros outside one (the start function).
@@ -303,6 +325,7 @@ impl Instance {
             env,
             target,
             hit: None,
+            span: Span { site: 0, nanoseconds: Span::UNKNOWN },
             memory: None,
             linear: Linear::default(),
             fuel: None,
@@ -418,6 +441,19 @@ impl Instance {
         let state = self.store.data_mut();
         state.hit = None;
         (ended(state, value), used)
+    }
+
+    /// Says how long the call took that ends at this site, before the hit there: nanoseconds, -1 if its beginning was not
+    /// seen. At a site of which it is said it is said before each hit.
+    #[inline]
+    pub fn set_span(&mut self, site: u32, nanoseconds: i64) {
+        self.store.data_mut().span = Span { site, nanoseconds };
+    }
+
+    /// What was said of the last hit, at this site; -1 if nothing.
+    #[must_use]
+    pub fn span_ns(&self, site: u32) -> i64 {
+        self.store.data().span.at(site)
     }
 
     /// What [`note`] fills.

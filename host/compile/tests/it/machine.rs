@@ -51,11 +51,7 @@ impl Target for Memory {
         0
     }
 
-    fn span_ns(&self) -> i64 {
-        1234
-    }
-
-    fn function(&self) -> u32 {
+    fn function(&self, _: u32) -> u32 {
         5
     }
 

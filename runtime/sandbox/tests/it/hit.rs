@@ -6,7 +6,8 @@ use trocar_abi::shared::TrapCode;
 use trocar_sandbox::Outcome;
 
 use crate::rig::{
-    CLOCK, Fake, PROCESSOR, Rig, SITE, SITE_ADDRESS, STACK_POINTER, Setup, THREAD, module, tell, tell_code,
+    CLOCK, FUNCTION, Fake, PROCESSOR, Rig, SITE, SITE_ADDRESS, STACK_POINTER, Setup, THREAD, module, tell,
+    tell_code,
 };
 
 #[test]
@@ -109,14 +110,28 @@ fn registers_go_by_their_dwarf_numbers() {
 }
 
 #[test]
-fn site_thread_processor_and_clock_are_told() {
+fn site_thread_function_processor_and_clock_are_told() {
     for (call, want) in [
         ("(i64.extend_i32_u (call $site))", u64::from(SITE)),
         ("(i64.extend_i32_u (call $tid))", u64::from(THREAD)),
+        ("(i64.extend_i32_u (call $function))", u64::from(FUNCTION)),
         ("(i64.extend_i32_u (call $cpu))", u64::from(PROCESSOR)),
         ("(call $time_ns)", CLOCK),
     ] {
         assert_eq!(Rig::of(&tell(call)).told(), want, "{call}");
+    }
+}
+
+#[test]
+fn how_long_a_call_took_is_told_at_the_exit_that_it_is_said_of() {
+    let mut rig = Rig::of(&tell("(call $span_ns)"));
+    assert_eq!(rig.told().cast_signed(), -1, "nothing was said");
+    for (site, said, want) in
+        [(SITE, 1234, 1234), (SITE, -1, -1), (SITE, i64::MAX, i64::MAX), (SITE + 1, 5678, -1), (SITE, 0, 0)]
+    {
+        rig.instance.set_span(site, said);
+        assert_eq!(rig.told().cast_signed(), want, "{said} at {site}");
+        assert_eq!(rig.instance.span_ns(site), said);
     }
 }
 
@@ -133,7 +148,8 @@ fn each_hit_has_its_own_registers() {
 fn outside_a_hit_registers_are_zero() {
     // `_initialize` keeps what it sees; the hit adds to it what the registers hold by then.
     let seen = "(i64.or (i64.or (call $arg (i32.const 0)) (call $ret)) (i64.or (call $reg (i32.const 7))
-        (i64.extend_i32_u (i32.or (call $site) (call $tid)))))";
+        (i64.extend_i32_u (i32.or (i32.or (call $site) (call $tid)) (i32.or (call $function) (i32.wrap_i64
+            (i64.add (call $span_ns) (i64.const 1))))))))";
     let mut rig = Rig::of(&module(&format!(
         r#"(global $seen (mut i64) (i64.const -1))
            (func (export "_initialize") (global.set $seen {seen}))

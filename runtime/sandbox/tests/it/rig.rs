@@ -42,6 +42,8 @@ pub const THREAD: u32 = 4242;
 pub const CLOCK: u64 = 1_234_567_890_123;
 /// What its wall clock says.
 pub const REAL_CLOCK: u64 = 1_700_000_000_000_000_123;
+/// The function of the made-up site.
+pub const FUNCTION: u32 = 5;
 /// The processor of the made-up target.
 pub const PROCESSOR: u32 = 3;
 
@@ -95,12 +97,9 @@ impl Target for Fake {
         PROCESSOR
     }
 
-    fn span_ns(&self) -> i64 {
-        1234
-    }
-
-    fn function(&self) -> u32 {
-        5
+    fn function(&self, site: u32) -> u32 {
+        assert_eq!(site, SITE);
+        FUNCTION
     }
 
     fn place(&self, _: &HitFrame, site: u32) -> (u64, u64) {
