@@ -196,6 +196,26 @@ impl Snapshot {
         }
     }
 
+    /// The facts of now of a program whose runtime makes threads whenever it likes: not those of a moment in which one is
+    /// being made, which libc does with every signal blocked.
+    ///
+    /// # Panics
+    /// As [`Snapshot::of`], and if there is no other moment.
+    #[must_use]
+    pub fn at_rest(pid: u32) -> Self {
+        /// All but SIGKILL, SIGSTOP and libc's own two, as `pthread_create` blocks them.
+        const ALL: &str = "fffffffe7ffbfeff";
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = Self::of(pid);
+            if !now.blocked.values().any(|mask| mask == ALL) {
+                return now;
+            }
+            assert!(Instant::now() < deadline, "a thread of {pid} blocks every signal for good");
+            std::thread::yield_now();
+        }
+    }
+
     /// Proves that the process is as it was: text equals its files, no mapping and no descriptor more, the same
     /// signal dispositions and masks, no tracer. Threads, descriptors and mappings that the target itself ended
     /// meanwhile may be missing. What the target itself does for a moment, such as to block a signal while it handles it or

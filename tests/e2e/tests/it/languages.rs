@@ -149,7 +149,7 @@ fn nor_do_they_where_gos_linker_took_c_code_in() {
 fn every_entry_and_exit_at_once(name: &str) {
     let mut target = Target::start(name);
     target.done("run 8 100");
-    let before = Snapshot::of(target.pid());
+    let before = Snapshot::at_rest(target.pid());
     let points = [format!("{name}:*"), format!("return:{name}:*")];
     let live =
         Live::attached(&["count", "-p", &target.pid().to_string(), points[0].as_str(), points[1].as_str()]);
